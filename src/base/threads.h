@@ -1,0 +1,18 @@
+// threads: one pool for everything of ours that runs in parallel (kernels are given row ranges by it).
+// The calling thread takes part. Nested calls run inline. The number of threads never changes results: callers split work
+// by fixed chunks, not by thread.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+namespace statera {
+
+// Threads in use: set_num_threads, else STATERA_THREADS, else the CPUs this process may run on.
+int num_threads();
+void set_num_threads(int count);  // >= 1, else Error(usage)
+// Calls body(begin, end) on pieces of [0, count) of at least `grain` items; returns when all are done. The first exception
+// of a body is thrown here.
+void parallel_for(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body);
+
+}  // namespace statera
