@@ -1,5 +1,5 @@
 // threads: one pool for everything of ours that runs in parallel (kernels are given row ranges by it).
-// The calling thread takes part. Nested calls run inline. The number of threads never changes results: callers split work
+// Pieces start at multiples of grain. The calling thread takes part. Nested calls run inline. The number of threads never changes results: callers split work
 // by fixed chunks, not by thread.
 #pragma once
 
