@@ -1,0 +1,23 @@
+// Tap: an observer that travels in Pass and is told what flows through the seams. Default no-ops; no hooks, no wrappers.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace statera {
+
+struct LinearSite;
+struct Pass;
+class Stack;
+
+class Tap {
+ public:
+  virtual ~Tap() = default;
+  // After a linear layer: x_TK rotated but not quantized, y_TN with bias and adapter.
+  virtual void linear(const LinearSite& site, const at::Tensor& x_TK, const at::Tensor& y_TN, const Pass& pass) {}
+  // Router probabilities over all experts. probs_TE
+  virtual void router(const LinearSite& site, const at::Tensor& probs_TE, const Pass& pass) {}
+  // Output of block i of a stack. h_TH
+  virtual void block(const Stack& stack, int64_t i, const at::Tensor& h_TH, const Pass& pass) {}
+};
+
+}  // namespace statera
