@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# Prepares a Debian 12 machine (root or sudo) for building: Debian packages, cargo, and the Python environment .venv that
+# carries LibTorch. Idempotent: a second run checks, says nothing and takes under a second. `--fuzz` adds clang for the
+# asan preset and its fuzzers. Rust crates are fetched by the build itself.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+packages=(ca-certificates ccache ninja-build cmake pkg-config g++
+  nlohmann-json3-dev libyaml-cpp-dev libcli11-dev libfmt-dev libspdlog-dev
+  libcpp-httplib-dev libssl-dev libcurl4-openssl-dev libvips-dev
+  libavformat-dev libavcodec-dev libavutil-dev libswscale-dev
+  libgtest-dev libbenchmark-dev python3 python3-venv)
+# The Debian interpreter, whatever python3 comes first on PATH (pyenv, conda): python3-venv belongs to this one.
+python=${STATERA_PYTHON:-/usr/bin/python3}
+cargo_minimum=1.80
+log=""
+
+fail() { echo "setup: $*" >&2; exit 1; }
+say() { echo "setup: $*"; }
+
+# Runs a command with its output in a log; on failure shows the last telling line only.
+quietly() {
+  local what=$1; shift
+  log=$(mktemp "${TMPDIR:-/tmp}/statera_setup_XXXXXX.log")
+  if ! "$@" >"$log" 2>&1; then
+    local reason
+    reason=$(grep -iE '^(E:|error|fatal)' "$log" | tail -n 1) || true
+    fail "$what failed: ${reason:-$(tail -n 1 "$log")} (whole output: $log)"
+  fi
+  rm -f "$log"
+}
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then
+    env DEBIAN_FRONTEND=noninteractive "$@"
+  else
+    sudo env DEBIAN_FRONTEND=noninteractive "$@"
+  fi
+}
+
+have_cargo() {
+  local found version
+  for found in "$(command -v cargo || true)" "$HOME/.cargo/bin/cargo"; do
+    [ -n "$found" ] && [ -x "$found" ] || continue
+    version=$("$found" --version 2>/dev/null | awk '{print $2}') || continue
+    [ -n "$version" ] || continue
+    [ "$(printf '%s\n%s\n' "$cargo_minimum" "$version" | sort -V | head -n 1)" = "$cargo_minimum" ] && return 0
+  done
+  return 1
+}
+
+install_packages() {
+  local installed missing=() name
+  installed=" $(dpkg-query -W -f='${db:Status-Abbrev}${Package}\n' "${packages[@]}" 2>/dev/null | sed -n 's/^[ih]i //p' | tr '\n' ' ') "
+  for name in "${packages[@]}"; do
+    [[ $installed == *" $name "* ]] || missing+=("$name")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  [ "$(id -u)" = 0 ] || command -v sudo >/dev/null || fail "needs root or sudo to install: ${missing[*]}"
+  say "installing Debian packages: ${missing[*]}"
+  quietly "apt-get update" as_root apt-get -qq -o DPkg::Lock::Timeout=300 update
+  quietly "apt-get install" as_root apt-get -qq -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 install --no-install-recommends "${missing[@]}"
+}
+
+# One environment, one interpreter; the stamp names the requirements and the interpreter it was made with.
+make_environment() {
+  local venv=$root/.venv wanted
+  [ -x "$python" ] || fail "$python not found (set STATERA_PYTHON to a python3 that has the venv module)"
+  wanted=$({ cat "$root/scripts/requirements.txt"; readlink -f "$python"; } | sha256sum | cut -d ' ' -f 1)
+  if [ -f "$venv/.statera_stamp" ] && [ "$(cat "$venv/.statera_stamp")" = "$wanted" ] && [ -x "$venv/bin/python" ]; then
+    return 0
+  fi
+  if [ ! -x "$venv/bin/python" ] || [ "$(readlink -f "$venv/bin/python")" != "$(readlink -f "$python")" ]; then
+    say "making the Python environment .venv"
+    quietly "$python -m venv" "$python" -m venv --clear "$venv"
+  fi
+  say "installing $(grep -vcE '^ *(#|$)' "$root/scripts/requirements.txt") pinned wheels into .venv (LibTorch; once)"
+  quietly "pip install" "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --no-deps -r "$root/scripts/requirements.txt"
+  echo "$wanted" >"$venv/.statera_stamp"
+}
+
+for option in "$@"; do
+  case $option in
+    --fuzz) packages+=(clang) ;;
+    -h | --help) sed -n '2,4s/^# //p' "${BASH_SOURCE[0]}"; exit 0 ;;
+    *) fail "unknown option $option (there is --fuzz)" ;;
+  esac
+done
+command -v dpkg-query >/dev/null || fail "needs Debian 12 (no dpkg here)"
+if ! have_cargo; then
+  packages+=(rustc-web cargo-web)
+fi
+install_packages
+have_cargo || fail "no cargo >= $cargo_minimum on PATH after installing cargo-web"
+make_environment
+if [ -f "$root/scripts/cargo_lock.sh" ]; then
+  bash "$root/scripts/cargo_lock.sh" || fail "scripts/cargo_lock.sh failed (its message is above)"
+fi
