@@ -1,0 +1,26 @@
+// cpu: which instruction sets this process may use, and which one the kernels use now.
+// Detection covers CPUID, what the operating system saves (XCR0) and the AMX permission call. Nothing is chosen at compile
+// time. Not a topology or cache query.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace statera::kernels {
+
+// In rising order; each contains the ones before it. avx512 means F, BW, VL, DQ, VNNI and VBMI (with AVX2, FMA, F16C).
+enum class Isa { scalar, avx2, avx512, amx };
+inline constexpr Isa kAllIsas[] = {Isa::scalar, Isa::avx2, Isa::avx512, Isa::amx};
+
+std::string_view isa_name(Isa isa);
+bool isa_supported(Isa isa);
+// The set in use: set_isa, else STATERA_ISA, else the best supported. Throws std::runtime_error when STATERA_ISA names an
+// unknown or unsupported set; call it once at start-up, before any kernel (kernels are noexcept and use what it returns).
+Isa active_isa();
+// Forces a set (std::runtime_error when unsupported); nullopt goes back to STATERA_ISA or the best. Not while kernels run.
+void set_isa(std::optional<Isa> isa);
+// For logs and reports: "AMD EPYC ...: avx2 fma ... avx512_vnni; using avx512".
+std::string cpu_description();
+
+}  // namespace statera::kernels

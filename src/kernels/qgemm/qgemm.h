@@ -1,0 +1,72 @@
+// qgemm: y = x W^T with f32 x and W of 2 to 8 bits per weight, group scales and optional zero points (weight-only quantization).
+// value = (code - zero) * scale, code in [0, 2^bits); symmetric weights have zero = 2^(bits-1). Nothing here is approximate
+// but f32 rounding: x is never quantized, scales keep their exact values.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace statera::kernels::qgemm {
+
+inline constexpr int kRowBlock = 16;  // ranges of n split at its multiples
+inline constexpr int kMaxDecodeRows = 8;
+
+enum class ScaleType : uint8_t { f32, bf16, f16 };
+
+struct Spec {
+  int64_t n = 0, k = 0;  // W is [n, k]
+  int bits = 4;          // 2..8; 7 is stored in 8
+  int64_t group = 0;     // weights per scale along k; the last group may be shorter; <= 0 or >= k: one group per row
+  bool zeros = false;    // zero points are given
+  ScaleType scale = ScaleType::f32;
+};
+
+int64_t group_size(const Spec& spec);   // of all groups but the last
+int64_t group_count(const Spec& spec);  // G = ceil(k / group_size)
+// The narrowest type that holds every scale exactly (f16 before bf16 before f32): what Spec::scale should be.
+ScaleType exact_scale_type(const float* scales, int64_t count);
+
+// Size of the packed weights, a multiple of 64. N is padded to 16 and K to 32. Throws std::invalid_argument on a bad spec.
+size_t packed_bytes(const Spec& spec);
+// codes [N,K], scales [N,G], zeros [N,G] (null when !spec.zeros) -> packed (64-byte alignment is best for speed).
+// Throws std::invalid_argument when a code or zero does not fit `bits`, or a scale is not exact in spec.scale.
+void pack(const Spec& spec, const uint8_t* codes, const float* scales, const uint8_t* zeros, void* packed);
+// Returns what pack was given, bit for bit. zeros may be null when !spec.zeros.
+void unpack(const Spec& spec, const void* packed, uint8_t* codes, float* scales, uint8_t* zeros);
+// W of rows [n_begin, n_end) as f32, out [n_end - n_begin, K]: (code - zero) * scale, one rounding. Any n_begin.
+void dequantize(const Spec& spec, const void* packed, float* out, int64_t n_begin, int64_t n_end);
+
+// y[m][n] = sum_k x[m][k] W[n][k] + bias[n] for m in [0, M), n in [n_begin, n_end).
+// x [M, ldx >= K], y [M, ldy >= N], bias f32[N] or null; n_begin a multiple of kRowBlock, n_end too or N. Callers check shapes.
+// An element does not depend on how the range of n is split. M <= 8 streams the weights once; above, see tile.h.
+void matmul(const float* x, int64_t ldx, int64_t m, const void* packed, const Spec& spec, const float* bias, float* y, int64_t ldy,
+            int64_t n_begin, int64_t n_end) noexcept;
+
+// --- what the ISA files implement ---------------------------------------------------------------------------------------
+// One block holds 16 rows: codes [ceil(K/32)][bits][16] uint32, scales [G][16], zeros [G][16] uint8, padded to 64 bytes.
+// The `bits` words of a row in a unit of 32 k are one stream of 32 fields, low bit first, each code - 2^(bits-1) in two's
+// complement, so that symmetric weights need no zero point.
+struct Layout {
+  int64_t n, k;
+  int bits;         // as stored
+  int centre;       // 2^(bits-1) of the spec
+  int64_t group, groups, units;
+  ScaleType scale;
+  bool zeros;
+  int64_t scale_offset, zero_offset, block_bytes;  // bytes inside a block
+};
+Layout layout_of(const Spec& spec);
+
+struct Table {
+  // sums[m*groups + g] = sum of x over group g (needed for zero points only).
+  void (*group_sums)(const Layout& l, const float* x, int64_t ldx, int m, float* sums) noexcept;
+  // y[m*16 + row] for one block and m <= kMaxDecodeRows rows of x, without bias. sums as above, or null.
+  void (*decode)(const Layout& l, const uint8_t* block, const float* x, int64_t ldx, int m, const float* sums, float* y) noexcept;
+  // out[k*16 + row] = weight, k in [k_begin, k_begin + count rounded up to 32), k_begin a multiple of 32.
+  void (*dequantize)(const Layout& l, const uint8_t* block, int64_t k_begin, int64_t count, float* out) noexcept;
+};
+extern const Table kScalar;
+extern const Table kAvx2;
+extern const Table kAvx512;
+
+}  // namespace statera::kernels::qgemm

@@ -1,0 +1,44 @@
+// f32 micro kernel, 6 rows of x by 16 rows of W in 12 registers. Specification: tile.scalar.cpp.
+#include "kernels/tile/tile.h"
+
+#include <immintrin.h>
+
+namespace statera::kernels::tile {
+namespace {
+
+template <int R>
+void rows_by_16(const float* x, const float* w, int64_t k, const float* init, int64_t ld_init, float* y, int64_t ldy) {
+  __m256 acc[R][2];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+    acc[r][0] = _mm256_loadu_ps(init + r * ld_init);
+    acc[r][1] = _mm256_loadu_ps(init + r * ld_init + 8);
+  }
+  for (int64_t i = 0; i < k; ++i) {
+    const __m256 w0 = _mm256_loadu_ps(w + i * 16), w1 = _mm256_loadu_ps(w + i * 16 + 8);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const __m256 a = _mm256_broadcast_ss(x + r * kTileK + i);
+      acc[r][0] = _mm256_fmadd_ps(a, w0, acc[r][0]);
+      acc[r][1] = _mm256_fmadd_ps(a, w1, acc[r][1]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+    _mm256_storeu_ps(y + r * ldy, acc[r][0]);
+    _mm256_storeu_ps(y + r * ldy + 8, acc[r][1]);
+  }
+}
+
+void micro(const float* x, int rows, const float* w, int blocks, int64_t k, const float* init, int64_t ld_init, float* y,
+           int64_t ldy) noexcept {
+  using Kernel = void (*)(const float*, const float*, int64_t, const float*, int64_t, float*, int64_t);
+  static constexpr Kernel kByRows[] = {nullptr, rows_by_16<1>, rows_by_16<2>, rows_by_16<3>, rows_by_16<4>, rows_by_16<5>, rows_by_16<6>};
+  for (int b = 0; b < blocks; ++b) kByRows[rows](x, w + b * kTileK * kRowBlock, k, init + b * 16, ld_init, y + b * 16, ldy);
+}
+
+}  // namespace
+
+const Table kAvx2 = {6, micro};
+
+}  // namespace statera::kernels::tile

@@ -1,0 +1,78 @@
+// The cache blocking around the micro kernels, and their dispatch.
+#include "kernels/tile/tile.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/cpu.h"
+
+namespace statera::kernels::tile {
+namespace {
+
+const Table& table() {
+  switch (active_isa()) {
+    case Isa::scalar: return kScalar;
+    case Isa::avx2: return kAvx2;
+    case Isa::avx512: return kAvx512;
+    case Isa::amx: return kAvx512;  // f32: tiles have nothing to offer
+  }
+  return kScalar;
+}
+
+struct Block {
+  const float* x;       // [rows][kTileK]
+  int64_t rows;
+  const float* w;       // [blocks][kTileK][16]
+  int blocks;
+  int64_t k;
+  const float* bias;    // f32[16*blocks] at the first block of k, null at later ones
+  float* y;             // first element of the block
+  int64_t ldy;
+  int64_t columns;      // valid ones, <= 16*blocks
+};
+
+void multiply(const Table& t, const Block& b) {
+  const bool whole = b.columns == int64_t{kRowBlock} * b.blocks;
+  alignas(64) float edge[16 * 2 * kRowBlock];
+  for (int64_t r = 0; r < b.rows; r += t.max_rows) {
+    const int rows = static_cast<int>(std::min<int64_t>(t.max_rows, b.rows - r));
+    float* y = b.y + r * b.ldy;
+    if (whole) {
+      t.micro(b.x + r * kTileK, rows, b.w, b.blocks, b.k, b.bias ? b.bias : y, b.bias ? 0 : b.ldy, y, b.ldy);
+      continue;
+    }
+    const int64_t ld = kRowBlock * b.blocks;
+    if (!b.bias) {
+      std::memset(edge, 0, sizeof edge);
+      for (int i = 0; i < rows; ++i) std::memcpy(edge + i * ld, y + i * b.ldy, b.columns * sizeof(float));
+    }
+    t.micro(b.x + r * kTileK, rows, b.w, b.blocks, b.k, b.bias ? b.bias : edge, b.bias ? 0 : ld, edge, ld);
+    for (int i = 0; i < rows; ++i) std::memcpy(y + i * b.ldy, edge + i * ld, b.columns * sizeof(float));
+  }
+}
+
+}  // namespace
+
+void run(const float* x, int64_t ldx, int64_t m, int64_t k, Fill fill, const void* source, const float* bias, float* y, int64_t ldy,
+         int64_t n_begin, int64_t n_end) noexcept {
+  const Table& t = table();
+  alignas(64) float x_tile[kTileM * kTileK];  // copied: rows of x a power of two apart would share cache sets
+  alignas(64) float w_tile[2 * kTileK * kRowBlock];
+  alignas(64) float start[2 * kRowBlock];
+  for (int64_t m0 = 0; m0 < m; m0 += kTileM) {
+    const int64_t rows = std::min<int64_t>(kTileM, m - m0);
+    for (int64_t k0 = 0; k0 < k; k0 += kTileK) {
+      const int64_t depth = std::min<int64_t>(kTileK, k - k0);
+      for (int64_t r = 0; r < rows; ++r) std::memcpy(x_tile + r * kTileK, x + (m0 + r) * ldx + k0, depth * sizeof(float));
+      for (int64_t n = n_begin; n < n_end; n += 2 * kRowBlock) {
+        const int64_t columns = std::min<int64_t>(2 * kRowBlock, n_end - n);
+        const int blocks = columns > kRowBlock ? 2 : 1;
+        for (int b = 0; b < blocks; ++b) fill(source, n / kRowBlock + b, k0, depth, w_tile + b * kTileK * kRowBlock);
+        for (int64_t c = 0; c < 2 * kRowBlock; ++c) start[c] = bias && c < columns ? bias[n + c] : 0.0f;
+        multiply(t, {x_tile, rows, w_tile, blocks, depth, k0 == 0 ? start : nullptr, y + m0 * ldy + n, ldy, columns});
+      }
+    }
+  }
+}
+
+}  // namespace statera::kernels::tile

@@ -1,0 +1,34 @@
+// tile: y[M,N] = x[M,K] W[N,K]^T in f32 by cache blocks, whatever W is stored as: the caller fills one f32 block of W at a
+// time, so that each weight is decoded once per kTileM rows of x. The op files under other folders use it for M > 8.
+// Not an entry point for models.
+#pragma once
+
+#include <cstdint>
+
+namespace statera::kernels::tile {
+
+inline constexpr int kRowBlock = 16;  // rows of W in one block
+inline constexpr int kTileK = 256;    // k of one block: two blocks and a panel of x stay in a 48 KiB first-level cache
+inline constexpr int kTileM = 192;    // rows of x kept in the second-level cache
+
+// Writes out[k][16] for k in [0, count): W[16*block + 0..15][k_begin + k], rows beyond N anything finite. k_begin is a
+// multiple of kTileK, count <= kTileK; up to count rounded up to 32 may be written.
+using Fill = void (*)(const void* source, int64_t block, int64_t k_begin, int64_t count, float* out) noexcept;
+
+// y[m][n] for m in [0, M), n in [n_begin, n_end): n_begin a multiple of 16, n_end too or the end of W.
+// x [M, ldx], y [M, ldy], bias f32[N] or null. The sums of an element do not depend on the range or on M.
+void run(const float* x, int64_t ldx, int64_t m, int64_t k, Fill fill, const void* source, const float* bias, float* y, int64_t ldy,
+         int64_t n_begin, int64_t n_end) noexcept;
+
+// y[r][0..16*blocks) = init[r*ld_init ..] + sum_k x[r*kTileK + k] * w[b][k][0..16), r < rows <= max_rows, blocks 1 or 2,
+// blocks of w kTileK*16 apart. One FMA chain per element, k rising.
+struct Table {
+  int max_rows;
+  void (*micro)(const float* x, int rows, const float* w, int blocks, int64_t k, const float* init, int64_t ld_init, float* y,
+                int64_t ldy) noexcept;
+};
+extern const Table kScalar;
+extern const Table kAvx2;
+extern const Table kAvx512;
+
+}  // namespace statera::kernels::tile
