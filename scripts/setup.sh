@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Prepares a Debian 12 machine (root or sudo) for building: Debian packages, cargo, and the Python environment .venv that
-# carries LibTorch. Idempotent: a second run checks, says nothing and takes under a second. `--fuzz` adds clang for the
-# asan preset and its fuzzers. Rust crates are fetched by the build itself.
+# carries LibTorch. Idempotent: a second run checks, says nothing and takes under a second. `--fuzz` adds clang 16 (14 has no
+# std::source_location) for the asan preset and its fuzzers, `--tidy` clang-tidy and clang-format.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -81,9 +81,10 @@ make_environment() {
 
 for option in "$@"; do
   case $option in
-    --fuzz) packages+=(clang) ;;
+    --fuzz) packages+=(clang-16 libclang-rt-16-dev) ;;
+    --tidy) packages+=(clang-tidy-16 clang-format) ;;
     -h | --help) sed -n '2,4s/^# //p' "${BASH_SOURCE[0]}"; exit 0 ;;
-    *) fail "unknown option $option (there is --fuzz)" ;;
+    *) fail "unknown option $option (there are --fuzz and --tidy)" ;;
   esac
 done
 command -v dpkg-query >/dev/null || fail "needs Debian 12 (no dpkg here)"
