@@ -45,6 +45,8 @@ class Scope {
   Scope at_block(int64_t index) const;
   // "<path>.<name>" with weight [out, in].
   Linear linear(std::string_view name, int64_t out, int64_t in, Bias bias = Bias::none, std::optional<Role> role = {}) const;
+  // A convolution whose stride equals its kernel, as a linear layer on flattened patches: stored [out, kernel...], in = product of kernel.
+  Linear patch_linear(std::string_view name, int64_t out, const std::vector<int64_t>& kernel, Bias bias) const;
   // A parameter "<path>.<name>", e.g. "weight" of a norm, in its stored dtype.
   std::shared_ptr<TensorSite> tensor(std::string_view name, std::vector<int64_t> shape, std::optional<Role> role = {}) const;
   // A head tied to an embedding: no parameter of its own.
@@ -54,6 +56,7 @@ class Scope {
   Params& params() const { return *params_; }
 
  private:
+  Linear add(std::shared_ptr<LinearSite> site, Bias bias) const;
   std::string join(std::string_view name) const { return path_.empty() ? std::string(name) : path_ + "." + std::string(name); }
   WeightSource* source_;
   Params* params_;

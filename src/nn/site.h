@@ -27,6 +27,7 @@ struct Adapter {
 struct LinearSite {
   std::string path;       // as in the checkpoint, without ".weight"
   int64_t out = 0, in = 0;
+  std::vector<int64_t> stored_shape;  // of "<path>.weight" in the checkpoint when not [out, in] (patch convolutions)
   Role role = Role::other;
   int64_t block = -1;     // index in its stack, -1 outside blocks
   Weight weight;          // null in shapes-only models

@@ -1,0 +1,40 @@
+// The order inside a linear layer, and the simulated activation quantizer.
+#include "nn/linear.h"
+
+#include <ATen/ops/abs.h>
+#include <ATen/ops/amax.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/matmul.h>
+
+#include "base/error.h"
+
+namespace statera {
+
+at::Tensor fake_quantize(const at::Tensor& x_TK, const ActQuant& act) {
+  const double top = (1 << (act.bits - 1)) - 1;
+  at::Tensor x = x_TK.to(at::kFloat);
+  at::Tensor scale = at::amax(at::abs(x), {-1}, true) / top;
+  at::Tensor codes = (x / scale.clamp_min(1e-30)).round().clamp(-top, top);
+  return (codes * scale).to(x_TK.scalar_type());
+}
+
+at::Tensor Linear::operator()(const at::Tensor& x_in, const Pass& pass) const {
+  const LinearSite& s = *site_;
+  check(s.weight != nullptr, "linear layer without weights");
+  at::Tensor x = x_in.dim() == 2 ? x_in : x_in.reshape({-1, x_in.size(-1)});
+  check(x.size(1) == s.in, s.path);
+  if (s.input_rotation.defined()) x = at::matmul(x, s.input_rotation.to(x.scalar_type()));
+  at::Tensor y = s.weight->apply(x, s.act ? &*s.act : nullptr);
+  if (s.bias.defined()) y = y + s.bias.to(y.scalar_type());
+  if (s.adapter) {
+    const Adapter& a = *s.adapter;
+    y = y + at::linear(at::linear(x, a.A.to(x.scalar_type())), a.B.to(x.scalar_type())) * a.scale;
+  }
+  if (pass.tap) pass.tap->linear(s, x, y, pass);
+  if (x_in.dim() == 2) return y;
+  std::vector<int64_t> shape = x_in.sizes().vec();
+  shape.back() = s.out;
+  return y.reshape(shape);
+}
+
+}  // namespace statera

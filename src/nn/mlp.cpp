@@ -1,0 +1,64 @@
+// See mlp.h.
+#include "nn/mlp.h"
+
+#include <ATen/ops/gelu.h>
+#include <ATen/ops/relu.h>
+#include <ATen/ops/sigmoid.h>
+#include <ATen/ops/silu.h>
+
+#include "base/error.h"
+
+namespace statera {
+
+Activation parse_activation(const std::string& name) {
+  if (name == "silu" || name == "swish") return Activation::silu;
+  if (name == "gelu") return Activation::gelu;
+  if (name == "gelu_pytorch_tanh" || name == "gelu_new") return Activation::gelu_tanh;
+  if (name == "quick_gelu") return Activation::quick_gelu;
+  if (name == "relu") return Activation::relu;
+  throw Error(ErrorKind::unsupported, "config.json: hidden_act \"" + name + "\" is not known (silu, gelu, gelu_pytorch_tanh, quick_gelu, relu)");
+}
+
+at::Tensor activate(Activation kind, const at::Tensor& x) {
+  switch (kind) {
+    case Activation::silu: return at::silu(x);
+    case Activation::gelu: return at::gelu(x);
+    case Activation::gelu_tanh: return at::gelu(x, "tanh");
+    case Activation::quick_gelu: return x * at::sigmoid(x * 1.702);
+    case Activation::relu: return at::relu(x);
+  }
+  throw Bug("unnamed Activation");
+}
+
+GatedMlp::GatedMlp(const Scope& scope, int64_t hidden, int64_t intermediate, Activation act, Bias bias, bool packed)
+    : intermediate_(intermediate), act_(act) {
+  if (packed) {
+    gate_up_proj_ = scope.linear("gate_up_proj", 2 * intermediate, hidden, bias);
+  } else {
+    gate_proj_ = scope.linear("gate_proj", intermediate, hidden, bias);
+    up_proj_ = scope.linear("up_proj", intermediate, hidden, bias);
+  }
+  down_proj_ = scope.linear("down_proj", hidden, intermediate, bias);
+}
+
+at::Tensor GatedMlp::inner(const at::Tensor& x, const Pass& pass) const {
+  if (gate_up_proj_) {
+    at::Tensor both = gate_up_proj_(x, pass);
+    return activate(act_, both.slice(-1, 0, intermediate_)) * both.slice(-1, intermediate_, 2 * intermediate_);
+  }
+  return activate(act_, gate_proj_(x, pass)) * up_proj_(x, pass);
+}
+
+at::Tensor GatedMlp::operator()(const at::Tensor& x, const Pass& pass) const { return down_proj_(inner(x, pass), pass); }
+
+std::vector<Linear> GatedMlp::inputs() const {
+  if (gate_up_proj_) return {gate_up_proj_};
+  return {gate_proj_, up_proj_};
+}
+
+std::pair<Linear, int64_t> GatedMlp::up() const {
+  if (gate_up_proj_) return {gate_up_proj_, intermediate_};
+  return {up_proj_, 0};
+}
+
+}  // namespace statera

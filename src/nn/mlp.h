@@ -1,0 +1,37 @@
+// Feed-forward blocks and activations shared by decoders and towers.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+
+#include "nn/linear.h"
+#include "nn/scope.h"
+
+namespace statera {
+
+enum class Activation { silu, gelu, gelu_tanh, quick_gelu, relu };
+// hidden_act of a config; Error(unsupported) for an unknown name.
+Activation parse_activation(const std::string& name);
+at::Tensor activate(Activation kind, const at::Tensor& x);
+
+// down(act(gate(x)) * up(x)), gate and up separate or packed as gate_up (gate rows first).
+class GatedMlp {
+ public:
+  GatedMlp() = default;
+  GatedMlp(const Scope& scope, int64_t hidden, int64_t intermediate, Activation act, Bias bias, bool packed);
+  at::Tensor operator()(const at::Tensor& x_TH, const Pass& pass) const;
+  // The product that down reads. [T, F]
+  at::Tensor inner(const at::Tensor& x_TH, const Pass& pass) const;
+  std::vector<Linear> inputs() const;
+  const Linear& down() const { return down_proj_; }
+  // Where up's rows lie: the layer and its first row.
+  std::pair<Linear, int64_t> up() const;
+
+ private:
+  Linear gate_proj_, up_proj_, gate_up_proj_, down_proj_;
+  int64_t intermediate_ = 0;
+  Activation act_ = Activation::silu;
+};
+
+}  // namespace statera
