@@ -63,6 +63,8 @@ CASES = {
         ("a missing script", {"README.md": README_OK.replace("```\n", "") + "scripts/other.sh\n```\n"}, "does not exist"),
         ("no test command", {"README.md": README_OK.replace("scripts/test.sh\n", "")}, "do not show scripts/test.sh"),
         ("an unknown command", {"README.md": README_OK.replace("statera chat", "statera talk")}, "no command 'talk'"),
+        ("a tick too many", {"README.md": README_OK + "## What works\n| llama | ✓ |\n"}, "llama is ticked"),
+        ("a model without a row", {"src/models/llama.cpp": CHARTER}, "no row for llama"),
         ("a dead link", {"docs/a.md": "[x](b.md)\n"}, "link to b.md"),
     ]),
 }

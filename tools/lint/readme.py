@@ -1,5 +1,6 @@
 """README.md tells the truth: its first screen names scripts that exist and can run, its links lead somewhere, every `statera`
-command and flag it shows is one the program knows (flags only with --program)."""
+command and flag it shows is one the program knows (flags only with --program), and its table of models has a row for each file
+of src/models/ and no tick for a model that has none."""
 import os
 import re
 import shlex
@@ -39,8 +40,8 @@ def check_script(root, number, word):
 def check_command(root, program, number, words):
     """`statera COMMAND ...`: a file of src/cli/, and flags that its --help shows."""
     command = words[1] if len(words) > 1 else ""
-    if not os.path.isfile(os.path.join(root, f"src/cli/{command}.cpp")):
-        return [f"README.md:{number}: statera has no command {command!r} (src/cli/{command}.cpp)"]
+    if not os.path.isfile(os.path.join(root, f"src/cli/{command.replace('-', '_')}.cpp")):
+        return [f"README.md:{number}: statera has no command {command!r} in src/cli"]
     if not program:
         return []
     run = subprocess.run([program, command, "--help"], capture_output=True, text=True)
@@ -58,6 +59,14 @@ def check_links(root, name, text):
     return findings
 
 
+def check_models(root, files, text):
+    """Rows `| model_type | ... |` of the table under "What works" against the files of src/models/."""
+    have = {name[len("src/models/"):-4] for name in files if re.match(r"src/models/[^/]+(?<!_test)(?<!_bench)(?<!_fuzz)\.cpp$", name)}
+    rows = dict(re.findall(r"^\| *`?([a-z0-9_]+)`? *\|(.*)$", text.partition("## What works")[2], re.M))
+    findings = [f"README.md: the table has no row for {name} (src/models/{name}.cpp)" for name in sorted(have - rows.keys())]
+    return findings + [f"README.md: {name} is ticked, but there is no src/models/{name}.cpp" for name, row in rows.items() if "✓" in row and name not in have]
+
+
 def main():
     options = parse_root(__doc__, ("--program", "the statera program, to ask for its flags"))
     root = options.root
@@ -71,7 +80,9 @@ def main():
             findings += check_script(root, number, words[0])
         elif words and os.path.basename(words[0]) == "statera":
             findings += check_command(root, options.program, number, words)
-    pages = [name for name in project_files(root) if name.endswith(".md") and (name.startswith("docs/") or "/" not in name)]
+    files = project_files(root)
+    findings += check_models(root, files, text)
+    pages = [name for name in files if name.endswith(".md") and (name.startswith("docs/") or "/" not in name)]
     for name in pages:
         findings += check_links(root, name, read_text(root, name))
     finish("readme", findings, f"{len(commands)} commands and the links of {len(pages)} pages hold")

@@ -80,7 +80,8 @@ def check_file(name, text):
     count = text.count("\n")
     cap = HEADER_CAP if name.endswith(".h") else ISA_CAP if ISA_FILE.search(name) else FILE_CAP
     findings = [f"{name}: {count} lines, at most {cap}"] if count > cap else []
-    if name.endswith((".cpp", ".h", ".rs")) and not text.startswith("//"):
+    opening = ("//", "/*") if name.startswith("rust/") else "//"  # its header is C, too
+    if name.endswith((".cpp", ".h", ".rs")) and not text.startswith(opening):
         findings.append(f"{name}:1: opens with no // comment that says what the file is")
     if name.endswith(".py") and not text.startswith(('"""', "#")):
         findings.append(f"{name}:1: opens with no docstring or comment that says what the file is")
