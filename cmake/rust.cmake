@@ -7,9 +7,18 @@ set(rust_dir ${CMAKE_SOURCE_DIR}/rust)
 set(rust_target ${CMAKE_SOURCE_DIR}/build/rust)
 set(rust_lib ${rust_target}/release/libstatera_text.a)
 file(GLOB rust_sources CONFIGURE_DEPENDS ${rust_dir}/src/*.rs)
+# Cargo.lock is not committed (it names a registry): scripts/cargo_lock.sh makes it from Cargo.lock.in.
+add_custom_command(
+  OUTPUT ${rust_dir}/Cargo.lock
+  COMMAND ${CMAKE_COMMAND} -E env CARGO=${CARGO} ${CMAKE_SOURCE_DIR}/scripts/cargo_lock.sh
+  DEPENDS ${rust_dir}/Cargo.lock.in ${rust_dir}/Cargo.toml ${CMAKE_SOURCE_DIR}/scripts/cargo_lock.sh
+  COMMENT "Cargo.lock from Cargo.lock.in"
+  VERBATIM)
+# touch: cargo leaves an unchanged library with its old time, and ninja would ask again at every build.
 add_custom_command(
   OUTPUT ${rust_lib}
   COMMAND ${CMAKE_COMMAND} -E env CARGO_TARGET_DIR=${rust_target} ${CARGO} build --release --quiet --locked --manifest-path ${rust_dir}/Cargo.toml
+  COMMAND ${CMAKE_COMMAND} -E touch ${rust_lib}
   DEPENDS ${rust_sources} ${rust_dir}/Cargo.toml ${rust_dir}/Cargo.lock
   COMMENT "cargo build (tokenizers, minijinja)"
   VERBATIM)
