@@ -8,8 +8,8 @@ preset=${1:?usage: scripts/build.sh PRESET [NINJA_ARGUMENTS...]}
 shift
 jobs=${STATERA_JOBS:-$(nproc)}
 folder=$root/build/$preset
-# A cargo of ~/.cargo/bin is enough even if the login shell does not put it on PATH.
-export PATH=$PATH:$HOME/.cargo/bin
+. "$root/scripts/cargo_path.sh"
+cargo_path || { echo "build: no cargo >= $cargo_minimum: run scripts/setup.sh" >&2; exit 1; }
 cd "$root"
 
 if [ ! -f "$folder/build.ninja" ]; then

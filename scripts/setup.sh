@@ -12,8 +12,8 @@ packages=(ca-certificates ccache ninja-build cmake pkg-config g++
   libgtest-dev libbenchmark-dev python3 python3-venv)
 # The Debian interpreter, whatever python3 comes first on PATH (pyenv, conda): python3-venv belongs to this one.
 python=${STATERA_PYTHON:-/usr/bin/python3}
-cargo_minimum=1.80
 log=""
+. "$root/scripts/cargo_path.sh"
 
 fail() { echo "setup: $*" >&2; exit 1; }
 say() { echo "setup: $*"; }
@@ -38,20 +38,10 @@ as_root() {
   fi
 }
 
-have_cargo() {
-  local found version
-  for found in "$(command -v cargo || true)" "$HOME/.cargo/bin/cargo"; do
-    [ -n "$found" ] && [ -x "$found" ] || continue
-    version=$("$found" --version 2>/dev/null | awk '{print $2}') || continue
-    [ -n "$version" ] || continue
-    [ "$(printf '%s\n%s\n' "$cargo_minimum" "$version" | sort -V | head -n 1)" = "$cargo_minimum" ] && return 0
-  done
-  return 1
-}
-
 install_packages() {
   local installed missing=() name
-  installed=" $(dpkg-query -W -f='${db:Status-Abbrev}${Package}\n' "${packages[@]}" 2>/dev/null | sed -n 's/^[ih]i //p' | tr '\n' ' ') "
+  # dpkg-query fails when it knows one of the names not at all; the list it prints is right all the same.
+  installed=" $({ dpkg-query -W -f='${db:Status-Abbrev}${Package}\n' "${packages[@]}" 2>/dev/null || true; } | sed -n 's/^[ih]i //p' | tr '\n' ' ') "
   for name in "${packages[@]}"; do
     [[ $installed == *" $name "* ]] || missing+=("$name")
   done
@@ -88,11 +78,11 @@ for option in "$@"; do
   esac
 done
 command -v dpkg-query >/dev/null || fail "needs Debian 12 (no dpkg here)"
-if ! have_cargo; then
+if ! cargo_path; then
   packages+=(rustc-web cargo-web)
 fi
 install_packages
-have_cargo || fail "no cargo >= $cargo_minimum on PATH after installing cargo-web"
+cargo_path || fail "no cargo >= $cargo_minimum on PATH after installing cargo-web"
 make_environment
 if [ -f "$root/scripts/cargo_lock.sh" ]; then
   bash "$root/scripts/cargo_lock.sh" || fail "scripts/cargo_lock.sh failed (its message is above)"
