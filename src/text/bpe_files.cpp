@@ -1,6 +1,7 @@
 #include "text/bpe_files.h"
 
 #include <string>
+#include <utility>
 
 #include "base/error.h"
 #include "base/strings.h"
@@ -12,15 +13,14 @@ namespace {
 constexpr const char* kPattern =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
-Json typed(std::string_view type) {
+Json object(Json::Object members) {
   Json out = Json::object();
-  out.set("type", type);
+  out.members() = std::move(members);
   return out;
 }
 
-Json byte_level(bool use_regex) {
-  Json out = typed("ByteLevel");
-  return out.set("add_prefix_space", false).set("trim_offsets", false).set("use_regex", use_regex);
+Json byte_level() {
+  return object({{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", false}, {"use_regex", false}});
 }
 
 Json merge_list(std::string_view merges) {
@@ -35,7 +35,10 @@ Json merge_list(std::string_view merges) {
     if (space == text.npos || space == 0 || space + 1 == text.size()) {
       throw Error(ErrorKind::bad_file, "merges.txt: line " + std::to_string(number) + ": expected two tokens");
     }
-    out.push(Json(Json::Array{Json(text.substr(0, space)), Json(text.substr(space + 1))}));
+    Json pair = Json::array();
+    pair.push(text.substr(0, space));
+    pair.push(text.substr(space + 1));
+    out.push(std::move(pair));
   }
   return out;
 }
@@ -49,17 +52,18 @@ bool is_qwen2_tokenizer(const Json& tokenizer_config) {
 
 Json qwen2_tokenizer_json(const Json& vocab, std::string_view merges) {
   vocab.as_object("vocab.json");
-  Json model = typed("BPE");
-  model.set("vocab", vocab).set("merges", merge_list(merges)).set("byte_fallback", false).set("ignore_merges", false);
-  Json cut = typed("Split");
-  Json pattern = Json::object();
-  pattern.set("Regex", kPattern);
-  cut.set("pattern", pattern).set("behavior", "Isolated").set("invert", false);
-  Json pre = typed("Sequence");
-  pre.set("pretokenizers", Json(Json::Array{cut, byte_level(false)}));
-  Json out = Json::object();
-  out.set("version", "1.0").set("added_tokens", Json::array()).set("normalizer", typed("NFC")).set("pre_tokenizer", pre);
-  return out.set("post_processor", nullptr).set("decoder", byte_level(false)).set("model", model);
+  const Json model = object({{"type", "BPE"}, {"vocab", vocab}, {"merges", merge_list(merges)}, {"byte_fallback", false}, {"ignore_merges", false}});
+  const Json cut = object({{"type", "Split"}, {"pattern", object({{"Regex", kPattern}})}, {"behavior", "Isolated"}, {"invert", false}});
+  Json steps = Json::array();
+  steps.push(cut);
+  steps.push(byte_level());
+  return object({{"version", "1.0"},
+                 {"added_tokens", Json::array()},
+                 {"normalizer", object({{"type", "NFC"}})},
+                 {"pre_tokenizer", object({{"type", "Sequence"}, {"pretokenizers", steps}})},
+                 {"post_processor", nullptr},
+                 {"decoder", byte_level()},
+                 {"model", model}});
 }
 
 }  // namespace statera

@@ -137,7 +137,8 @@ Json normal_message(const Json& given) {
 
 Json typed_item(std::string_view name, std::string_view value) {
   Json item = Json::object();
-  item.set("type", name).set(name, value);
+  item.set("type", name);
+  item.set(name, value);
   return item;
 }
 

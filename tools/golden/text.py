@@ -3,7 +3,6 @@ transformers. Run by hand: python tools/golden/text.py (needs tokenizers, transf
 
 import json
 import pathlib
-import tempfile
 
 import jinja2
 import tokenizers
