@@ -2,6 +2,7 @@
 // Every file still includes what it uses (the nopch preset checks).
 #pragma once
 
+#include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>

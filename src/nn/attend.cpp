@@ -1,6 +1,7 @@
 // Attention per sequence: ATen's blocked kernel where its masks fit, an explicit mask otherwise, plain products for single queries.
 #include "nn/attend.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>

@@ -1,6 +1,7 @@
 // The order inside a linear layer, and the simulated activation quantizer.
 #include "nn/linear.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/abs.h>
 #include <ATen/ops/amax.h>
 #include <ATen/ops/linear.h>

@@ -1,6 +1,7 @@
 // See mlp.h.
 #include "nn/mlp.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/relu.h>
 #include <ATen/ops/sigmoid.h>

@@ -1,4 +1,4 @@
-// The forward pass over stacks, and the model table's lookup.
+// The forward pass over stacks.
 #include "nn/model.h"
 
 #include <ATen/ops/arange.h>
@@ -6,7 +6,6 @@
 #include <ATen/ops/zeros.h>
 
 #include "base/error.h"
-#include "base/strings.h"
 
 namespace statera {
 
@@ -68,20 +67,6 @@ at::Tensor forward_hidden(const Model& model, ModelInputs& inputs, Pass& pass) {
   auto visual = model.see(inputs, pass.tap);
   at::Tensor h = model.language().enter(inputs.input_ids, visual ? &*visual : nullptr, pass);
   return model.language().leave(run_blocks(model.language(), h, pass), pass);
-}
-
-const ModelType& model_type(const Json& config) {
-  std::string wanted = config.at("model_type", "config.json").as_string("config.json: model_type");
-  std::vector<std::string> names;
-  for (const ModelType* t : model_types()) {
-    if (wanted == t->name) return *t;
-    names.push_back(t->name);
-    for (const auto& alias : t->aliases) {
-      if (wanted == alias) return *t;
-    }
-  }
-  throw Error(ErrorKind::unsupported, "config.json: model_type \"" + wanted + "\" is not supported" + did_you_mean(wanted, names) +
-                                          " (supported: " + join(names, ", ") + ")");
 }
 
 }  // namespace statera

@@ -1,6 +1,7 @@
 // Narrowing a pass to the rows an expert sees.
 #include "nn/pass.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/index_select.h>
 
 namespace statera {

@@ -1,6 +1,7 @@
 // Round-to-nearest and its inverse, in ATen operations on the weight's own dtype so that every rounding happens where the reference's does.
 #include "nn/qtensor.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/abs.h>
 #include <ATen/ops/amax.h>
 #include <ATen/ops/amin.h>

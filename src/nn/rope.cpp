@@ -1,6 +1,7 @@
 // Frequencies of every rope scaling, the cos/sin tables, and the half rotation.
 #include "nn/rope.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/cos.h>

@@ -1,6 +1,7 @@
 // Folding a per-channel scale through a group.
 #include "nn/topology.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/ones.h>

@@ -35,6 +35,7 @@ class WeightRep {
 using Weight = std::shared_ptr<const WeightRep>;
 Weight make_dense(at::Tensor W_NK);         // floating, any of f32, bf16, f16
 Weight make_rounded(QTensor q);
-Weight make_packed(const QTensor& q);       // kernel layout; int8 activations run in integers when q is channel-wise symmetric
+// Kernel layout. int8_activations: the site has an ActQuant; with one scale per row both sides then run in integers.
+Weight make_packed(const QTensor& q, bool int8_activations = false);
 
 }  // namespace statera

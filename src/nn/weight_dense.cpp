@@ -5,51 +5,23 @@
 #include <ATen/ops/linear.h>
 
 #include "base/error.h"
-#include "base/threads.h"
-#include "kernels/hgemm/hgemm.h"
 #include "nn/weight.h"
 
 namespace statera {
 namespace {
-
-kernels::HalfType half_type(at::ScalarType dtype) {
-  switch (dtype) {
-    case at::kBFloat16: return kernels::HalfType::bf16;
-    case at::kHalf: return kernels::HalfType::f16;
-    case at::kFloat: return kernels::HalfType::f32;
-    default: throw Bug("weight dtype without a kernel");
-  }
-}
 
 class Dense : public WeightRep {
  public:
   explicit Dense(at::Tensor W) : W_(std::move(W)) {}
   at::Tensor apply(const at::Tensor& x_TK, const ActQuant* act) const override {
     at::Tensor x = act ? fake_quantize(x_TK, *act) : x_TK;
-    bool grads = at::GradMode::is_enabled() && (x.requires_grad() || W_.requires_grad());
-    if (x.scalar_type() == W_.scalar_type()) {
-      if (x.scalar_type() != at::kFloat || grads || x.size(0) > 8) return at::linear(x, W_);
-    }
-    if (grads || x.scalar_type() != at::kFloat || !W_.is_contiguous()) return at::linear(x, W_.to(x.scalar_type()));
-    return stream(x.contiguous());
+    return at::linear(x, x.scalar_type() == W_.scalar_type() ? W_ : W_.to(x.scalar_type()));
   }
   at::Tensor dense() const override { return W_; }
   std::optional<QTensor> unpack() const override { return std::nullopt; }
   int64_t bytes() const override { return W_.numel() * static_cast<int64_t>(W_.element_size()); }
 
  private:
-  at::Tensor stream(const at::Tensor& x) const {
-    const int64_t T = x.size(0), K = x.size(1), N = W_.size(0);
-    at::Tensor y = at::empty({T, N}, x.options());
-    const float* from = x.const_data_ptr<float>();
-    float* to = y.mutable_data_ptr<float>();
-    const void* w = W_.const_data_ptr();
-    auto type = half_type(W_.scalar_type());
-    parallel_for(N, kernels::kHgemmRowBlock, [&](int64_t begin, int64_t end) {
-      kernels::hgemm(from, K, T, w, type, N, K, nullptr, to, N, begin, end);
-    });
-    return y;
-  }
   at::Tensor W_;
 };
 

@@ -1,6 +1,7 @@
 // Shapes: T rows, H hidden, N query heads, K key heads, d head width, F MLP width, V vocabulary.
 #include "models/parts/decoder.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/index_add.h>
 #include <ATen/ops/index_copy.h>

@@ -1,6 +1,7 @@
 // Shapes: P patch rows, C tower width, d head width, U merged units (P/4).
 #include "models/parts/qwen_vision.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/argsort.h>
 #include <ATen/ops/cat.h>

@@ -1,6 +1,7 @@
 // See qwen_vl.h.
 #include "models/parts/qwen_vl.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/index_copy.h>
 #include <ATen/ops/masked_select.h>

@@ -1,0 +1,205 @@
+// Every tiny checkpoint, in every layout, against transformers in fp32: each hidden state and the logits within 1e-4, ragged batches,
+// and 64 greedy tokens. A checkpoint added under tests/tiny is picked up by itself.
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/abs.h>
+#include <gtest/gtest.h>
+
+#include "nn/topology.h"
+#include "support/tiny.h"
+
+namespace statera {
+namespace {
+
+double largest_difference(const at::Tensor& a, const at::Tensor& b) {
+  EXPECT_EQ(a.sizes(), b.sizes());
+  if (a.sizes() != b.sizes()) return INFINITY;
+  return at::abs(a.to(at::kFloat) - b.to(at::kFloat)).max().item<double>();
+}
+
+class Collect : public Tap {
+ public:
+  std::vector<at::Tensor> outputs;
+  void block(const Stack& stack, int64_t, const at::Tensor& h, const Pass&) override {
+    if (stack.name() == "language") outputs.push_back(h.clone());
+  }
+};
+
+class TinyCheckpoint : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override { opened_ = tiny::open(tiny::folder(GetParam())); }
+  std::vector<std::string> golden_files() const {
+    std::vector<std::string> out;
+    for (const auto& e : std::filesystem::directory_iterator(tiny::golden_folder(GetParam()))) {
+      if (e.path().filename().string().starts_with("golden") && e.path().extension() == ".safetensors") out.push_back(e.path());
+    }
+    std::sort(out.begin(), out.end());
+    return out;
+  }
+  tiny::Opened opened_;
+  at::NoGradGuard no_grad_;
+};
+
+TEST_P(TinyCheckpoint, HiddenStatesAndLogitsEqualTransformers) {
+  const Model& model = *opened_.model;
+  ASSERT_FALSE(golden_files().empty());
+  for (const auto& path : golden_files()) {
+    SafetensorsFile golden(path);
+    ModelInputs in = tiny::inputs(golden);
+    Pass pass = make_pass(model, in);
+    Collect collect;
+    pass.tap = &collect;
+    auto visual = model.see(in);
+    at::Tensor entered = model.language().enter(in.input_ids, visual ? &*visual : nullptr, pass);
+    at::Tensor last = model.language().leave(run_blocks(model.language(), entered, pass), pass);
+    at::Tensor logits = model.language().head(last, pass);
+    EXPECT_LT(largest_difference(entered, golden.tensor("hidden_0").squeeze(0)), 1e-4) << path << " hidden_0";
+    for (size_t i = 0; i + 1 < collect.outputs.size(); ++i) {
+      std::string name = "hidden_" + std::to_string(i + 1);
+      EXPECT_LT(largest_difference(collect.outputs[i], golden.tensor(name).squeeze(0)), 1e-4) << path << " " << name;
+    }
+    std::string name = "hidden_" + std::to_string(model.language().blocks());
+    EXPECT_LT(largest_difference(last, golden.tensor(name).squeeze(0)), 1e-4) << path << " " << name;
+    EXPECT_LT(largest_difference(logits, golden.tensor("logits").squeeze(0)), 1e-4) << path << " logits";
+  }
+}
+
+TEST_P(TinyCheckpoint, GreedyTokensEqualTransformersFor64Steps) {
+  SafetensorsFile golden(tiny::golden_folder(GetParam()) + "/golden.safetensors");
+  if (!golden.find("greedy")) return;
+  at::Tensor expected = golden.tensor("greedy").contiguous();
+  std::vector<int64_t> want(expected.const_data_ptr<int64_t>(), expected.const_data_ptr<int64_t>() + expected.numel());
+  EXPECT_EQ(tiny::greedy(*opened_.model, tiny::inputs(golden), expected.numel()), want);
+}
+
+TEST_P(TinyCheckpoint, ARaggedBatchEqualsItsPromptsAlone) {
+  SafetensorsFile golden(tiny::golden_folder(GetParam()) + "/golden.safetensors");
+  if (!golden.find("batch_input_ids")) return;
+  ModelInputs in;
+  in.input_ids = golden.tensor("batch_input_ids").clone();
+  at::Tensor lengths = golden.tensor("batch_lengths").contiguous();
+  in.bounds = {0};
+  for (int64_t i = 0; i < lengths.numel(); ++i) in.bounds.push_back(in.bounds.back() + lengths[i].item<int64_t>());
+  EXPECT_LT(largest_difference(tiny::logits(*opened_.model, in), golden.tensor("batch_logits")), 1e-4);
+}
+
+TEST_P(TinyCheckpoint, NothingIsMissingOrUnexpected) {
+  Checkpoint checkpoint = Checkpoint::open(tiny::folder(GetParam()));
+  CheckpointProblems problems = find_problems(checkpoint, model_type(checkpoint.config()));
+  EXPECT_TRUE(problems.empty()) << (problems.missing.empty() ? "" : problems.missing[0]) << " " << (problems.unexpected.empty() ? "" : problems.unexpected[0]);
+}
+
+// ---- laws over every model
+TEST_P(TinyCheckpoint, CachedDecodingEqualsAFullPass) {
+  SafetensorsFile golden(tiny::golden_folder(GetParam()) + "/golden.safetensors");
+  const Model& model = *opened_.model;
+  ModelInputs in = tiny::inputs(golden);
+  at::Tensor whole = tiny::logits(model, in);
+  // prefill all but the last four tokens, then one at a time (the tail is text in every golden)
+  const int64_t T = in.input_ids.size(0), head = T - 4;
+  auto at_length = [&](int64_t n) { return model.language().cache_valid(head, n); };
+  if (!at_length(T)) return;  // longrope across its boundary: the engine prefills again
+  ModelInputs part = in;
+  at::Tensor positions = in.position_ids.defined() ? in.position_ids : model.positions(in).first;
+  part.input_ids = in.input_ids.slice(0, 0, head);
+  part.position_ids = positions.slice(-1, 0, head);
+  part.bounds = one_sequence(head);
+  KvCache cache(model.language().blocks());
+  Pass pass = make_pass(model, part);
+  pass.caches = {&cache};
+  forward_hidden(model, part, pass);
+  bool grows = model.config.get("rope_scaling") && model.config.at("rope_scaling").get_string("type", model.config.at("rope_scaling").get_string("rope_type", "")) == "dynamic";
+  for (int64_t t = head; t < T; ++t) {
+    ModelInputs step;
+    step.input_ids = in.input_ids.slice(0, t, t + 1);
+    step.position_ids = positions.slice(-1, t, t + 1);
+    step.bounds = one_sequence(1);
+    Pass p = make_pass(model, step);
+    p.caches = {&cache};
+    at::Tensor row = model.language().head(forward_hidden(model, step, p), p);
+    // dynamic NTK changes theta with the length: cached keys keep the old one by design
+    if (!grows) {
+      EXPECT_LT(largest_difference(row[0], whole[t]), 1e-5) << t;
+    }
+  }
+  EXPECT_EQ(cache.length(), T);
+}
+
+TEST_P(TinyCheckpoint, FoldingARandomScaleThroughEveryGroupLeavesTheLogitsUnchanged) {
+  SafetensorsFile golden(tiny::golden_folder(GetParam()) + "/golden.safetensors");
+  Model& model = *opened_.model;
+  ModelInputs in = tiny::inputs(golden);
+  at::Tensor before = tiny::logits(model, in);
+  int folded = 0;
+  auto fold_all = [&](const Stack& stack) {
+    for (int64_t i = 0; i < stack.blocks(); ++i) {
+      for (const ScaleGroup& group : stack.topology(i).groups) {
+        at::Tensor scale = before.new_empty({group.channels}).uniform_(0.5, 2.0);
+        fold_scale(group, scale);
+        ++folded;
+      }
+    }
+  };
+  fold_all(model.language());
+  if (model.vision()) fold_all(*model.vision());
+  EXPECT_GE(folded, 4 * model.language().blocks());
+  EXPECT_LT(largest_difference(tiny::logits(model, in), before), 1e-4);
+}
+
+TEST_P(TinyCheckpoint, PackedWeightsComputeWhatRoundedOnesDo) {
+  SafetensorsFile golden(tiny::golden_folder(GetParam()) + "/golden.safetensors");
+  Model& model = *opened_.model;
+  ModelInputs in = tiny::inputs(golden);
+  for (int bits : {2, 3, 4, 5, 6, 7, 8}) {
+    for (bool symmetric : {true, false}) {
+      std::map<std::string, QTensor> quantized;
+      for (auto& [path, site] : model.params.linears) {
+        if (site->role == Role::attention || site->role == Role::mlp) {
+          quantized[path] = rtn(site->weight->dense(), {.bits = bits, .group = 32, .symmetric = symmetric});
+        }
+      }
+      auto with = [&](auto make) {
+        for (auto& [path, q] : quantized) model.params.linears[path]->weight = make(q);
+        return tiny::logits(model, in);
+      };
+      at::Tensor rounded = with([](const QTensor& q) { return make_rounded(q); });
+      at::Tensor packed = with([](const QTensor& q) { return make_packed(q); });
+      EXPECT_LT(largest_difference(packed, rounded), 2e-4) << bits;
+      for (auto& [path, q] : quantized) {
+        QTensor back = *model.params.linears[path]->weight->unpack();
+        ASSERT_TRUE(back.q.equal(q.q) && back.scale.equal(q.scale));
+        if (!symmetric) {
+          ASSERT_TRUE(back.zero.equal(q.zero));
+        }
+      }
+    }
+  }
+}
+
+TEST_P(TinyCheckpoint, Int8ActivationsInIntegersEqualTheirSimulation) {
+  SafetensorsFile golden(tiny::golden_folder(GetParam()) + "/golden.safetensors");
+  Model& model = *opened_.model;
+  ModelInputs in = tiny::inputs(golden);
+  std::map<std::string, QTensor> quantized;
+  for (auto& [path, site] : model.params.linears) {
+    if (site->role != Role::attention && site->role != Role::mlp) continue;
+    quantized[path] = rtn(site->weight->dense(), {.bits = 8, .group = -1, .symmetric = true});
+    site->act = ActQuant{};
+  }
+  // One layer at a time on the same input: through a whole model, a rounding tie may fall either way.
+  for (auto& [path, q] : quantized) {
+    auto site = model.params.linears[path];
+    at::Tensor x = q.scale.new_empty({5, site->in}, at::kFloat).normal_();
+    Pass pass;
+    site->weight = make_rounded(q);
+    at::Tensor simulated = Linear(site)(x, pass);
+    site->weight = make_packed(q, true);
+    EXPECT_LT(largest_difference(Linear(site)(x, pass), simulated), 1e-3 * simulated.abs().max().item<double>()) << path;
+  }
+  EXPECT_TRUE(tiny::logits(model, in).isfinite().all().item<bool>());
+}
+
+INSTANTIATE_TEST_SUITE_P(All, TinyCheckpoint, testing::ValuesIn(tiny::checkpoints()), [](const auto& info) { return info.param; });
+
+}  // namespace
+}  // namespace statera
