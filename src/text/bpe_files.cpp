@@ -1,3 +1,4 @@
+// Turning vocab.json and merges.txt into the JSON of a tokenizer; the rules are those of Qwen2 and no other.
 #include "text/bpe_files.h"
 
 #include <string>

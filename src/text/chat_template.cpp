@@ -1,3 +1,4 @@
+// Finding, compiling and rendering chat templates over the C ABI; the Jinja environment itself is rust/src/chat.rs.
 #include "text/chat_template.h"
 
 #include <optional>

@@ -1,3 +1,4 @@
+// Reading the special tokens of the two side files; a token may be a string or a saved AddedToken object.
 #include "text/special_tokens.h"
 
 #include "base/error.h"
