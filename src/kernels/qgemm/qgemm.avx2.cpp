@@ -75,19 +75,6 @@ void dequantize_bits(const Layout& l, const uint8_t* block, int64_t k_begin, int
   }
 }
 
-// The x of a unit: in place, or a copy with zeros after K.
-struct UnitX {
-  const float* x;
-  int64_t ldx;
-};
-template <int M>
-STATERA_INLINE UnitX unit_x(const float* x, int64_t ldx, int64_t k, int64_t k_end, float* copy) {
-  if (k + 32 <= k_end) return {x + k, ldx};
-  for (int m = 0; m < M; ++m)
-    for (int64_t i = 0; i < 32; ++i) copy[m * 32 + i] = k + i < k_end ? x[m * ldx + k + i] : 0.0f;
-  return {copy, 32};
-}
-
 // At most 8 sums live in registers: both halves of the block for M <= 4 (with several chains for M <= 2), one half above.
 template <int M>
 constexpr int kHalves = M <= 4 ? 2 : 1;
@@ -96,28 +83,32 @@ constexpr int kChains = M == 1 ? 4 : M == 2 ? 2 : 1;
 
 // Groups of whole units, rows [row, row + 8 * kHalves): integers are summed against x, and meet scale and zero once a group.
 template <int B, int M>
-void decode_groups(const Layout& l, const uint8_t* block, const float* x, int64_t ldx, const float* sums, float* y, int row) {
+void decode_groups(const Layout& l, const uint8_t* block, const Stretch& s, float* y, int row) {
   constexpr int kC = kChains<M>, kH = kHalves<M>;
-  const auto* words = reinterpret_cast<const uint32_t*>(block) + row;
-  float copy[M * 32];
+  const auto* words = reinterpret_cast<const uint32_t*>(block) + s.begin / 32 * B * kRowBlock + row;
+  const float* x = s.x;
+  const float* sums = s.sums;
   __m256 total[M][kH];
   for (int m = 0; m < M; ++m)
     for (int h = 0; h < kH; ++h) total[m][h] = _mm256_setzero_ps();
-  for (int64_t g = 0, k = 0; g < l.groups; ++g) {
+  int64_t g = s.begin / l.group;
+  for (int64_t k = s.begin; k < s.end; ++g) {
     __m256 acc[M][kH][kC];
+#pragma GCC unroll 8
     for (int m = 0; m < M; ++m)
+#pragma GCC unroll 2
       for (int h = 0; h < kH; ++h)
+#pragma GCC unroll 4
         for (int c = 0; c < kC; ++c) acc[m][h][c] = _mm256_setzero_ps();
-    const int64_t stop = (g + 1) * l.group < l.k ? (g + 1) * l.group : l.k;
-    for (; k < stop; k += 32, words += B * kRowBlock) {
-      const UnitX u = unit_x<M>(x, ldx, k, l.k, copy);
+    const int64_t stop = (g + 1) * l.group < s.end ? (g + 1) * l.group : s.end;
+    for (; k < stop; k += 32, words += B * kRowBlock, x += 32 * M) {
       auto one = [&]<int J>(std::integral_constant<int, J>) __attribute__((always_inline)) {
         __m256 w[kH];
 #pragma GCC unroll 2
         for (int h = 0; h < kH; ++h) w[h] = field<B, J>(words + 8 * h);
 #pragma GCC unroll 8
         for (int m = 0; m < M; ++m) {
-          const __m256 xm = _mm256_broadcast_ss(u.x + m * u.ldx + J);
+          const __m256 xm = _mm256_broadcast_ss(x + J * M + m);
 #pragma GCC unroll 2
           for (int h = 0; h < kH; ++h) acc[m][h][J % kC] = _mm256_fmadd_ps(w[h], xm, acc[m][h][J % kC]);
         }
@@ -125,15 +116,19 @@ void decode_groups(const Layout& l, const uint8_t* block, const float* x, int64_
       [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) { (one(std::integral_constant<int, I>()), ...); }
       (std::make_integer_sequence<int, 32>());
     }
+#pragma GCC unroll 2
     for (int h = 0; h < kH; ++h) {
       const __m256 scale = scale_of(l, block, g, row + 8 * h);
+#pragma GCC unroll 8
       for (int m = 0; m < M; ++m) {
         __m256 sum = acc[m][h][0];
+#pragma GCC unroll 4
         for (int c = 1; c < kC; ++c) sum = _mm256_add_ps(sum, acc[m][h][c]);
-        if (sums) sum = _mm256_fnmadd_ps(zero_of(l, block, g, row + 8 * h), _mm256_set1_ps(sums[m * l.groups + g]), sum);
+        if (sums) sum = _mm256_fnmadd_ps(zero_of(l, block, g, row + 8 * h), _mm256_set1_ps(sums[m]), sum);
         total[m][h] = _mm256_fmadd_ps(sum, scale, total[m][h]);
       }
     }
+    if (sums) sums += M;
   }
   for (int m = 0; m < M; ++m)
     for (int h = 0; h < kH; ++h) _mm256_storeu_ps(y + m * kRowBlock + row + 8 * h, total[m][h]);
@@ -141,43 +136,44 @@ void decode_groups(const Layout& l, const uint8_t* block, const float* x, int64_
 
 // Any groups: a unit is dequantized into the first-level cache, then multiplied.
 template <int B, int M>
-void decode_units(const Layout& l, const uint8_t* block, const float* x, int64_t ldx, float* y) {
+void decode_units(const Layout& l, const uint8_t* block, const Stretch& s, float* y) {
   alignas(32) float w[32 * kRowBlock];
-  float copy[M * 32];
   for (int i = 0; i < M * kRowBlock; ++i) y[i] = 0;
-  for (int64_t k = 0; k < l.k; k += 32) {
+  const float* x = s.x;
+  for (int64_t k = s.begin; k < s.end; k += 32, x += 32 * M) {
     dequantize_bits<B>(l, block, k, 32, w);
-    const UnitX u = unit_x<M>(x, ldx, k, l.k, copy);
     for (int row = 0; row < kRowBlock; row += 8) {
       __m256 acc[M];
+#pragma GCC unroll 8
       for (int m = 0; m < M; ++m) acc[m] = _mm256_loadu_ps(y + m * kRowBlock + row);
       for (int i = 0; i < 32; ++i) {
         const __m256 wi = _mm256_loadu_ps(w + i * kRowBlock + row);
 #pragma GCC unroll 8
-        for (int m = 0; m < M; ++m) acc[m] = _mm256_fmadd_ps(wi, _mm256_broadcast_ss(u.x + m * u.ldx + i), acc[m]);
+        for (int m = 0; m < M; ++m) acc[m] = _mm256_fmadd_ps(wi, _mm256_broadcast_ss(x + i * M + m), acc[m]);
       }
+#pragma GCC unroll 8
       for (int m = 0; m < M; ++m) _mm256_storeu_ps(y + m * kRowBlock + row, acc[m]);
     }
   }
 }
 
 template <int B, int M>
-void decode_bits(const Layout& l, const uint8_t* block, const float* x, int64_t ldx, const float* sums, float* y) {
-  if ((l.group % 32 == 0 || l.groups == 1) && (sums || !l.zeros)) {
-    for (int row = 0; row < kRowBlock; row += 8 * kHalves<M>) decode_groups<B, M>(l, block, x, ldx, sums, y, row);
+void decode_bits(const Layout& l, const uint8_t* block, const Stretch& s, float* y) {
+  if ((l.group % 32 == 0 || l.groups == 1) && (s.sums || !l.zeros)) {
+    for (int row = 0; row < kRowBlock; row += 8 * kHalves<M>) decode_groups<B, M>(l, block, s, y, row);
     return;
   }
-  decode_units<B, M>(l, block, x, ldx, y);
+  decode_units<B, M>(l, block, s, y);
 }
 
-using Decode = void (*)(const Layout&, const uint8_t*, const float*, int64_t, const float*, float*);
+using Decode = void (*)(const Layout&, const uint8_t*, const Stretch&, float*);
 template <int B>
 constexpr Decode kByRows[] = {nullptr,           decode_bits<B, 1>, decode_bits<B, 2>, decode_bits<B, 3>, decode_bits<B, 4>,
                               decode_bits<B, 5>, decode_bits<B, 6>, decode_bits<B, 7>, decode_bits<B, 8>};
 
-void decode(const Layout& l, const uint8_t* block, const float* x, int64_t ldx, int m, const float* sums, float* y) noexcept {
+void decode(const Layout& l, const uint8_t* block, const Stretch& s, float* y) noexcept {
   static constexpr const Decode* kByBits[] = {nullptr, nullptr, kByRows<2>, kByRows<3>, kByRows<4>, kByRows<5>, kByRows<6>, nullptr, kByRows<8>};
-  kByBits[l.bits][m](l, block, x, ldx, sums, y);
+  kByBits[l.bits][s.m](l, block, s, y);
 }
 
 void dequantize(const Layout& l, const uint8_t* block, int64_t k_begin, int64_t count, float* out) noexcept {
@@ -187,24 +183,8 @@ void dequantize(const Layout& l, const uint8_t* block, int64_t k_begin, int64_t 
   kByBits[l.bits](l, block, k_begin, count, out);
 }
 
-void group_sums(const Layout& l, const float* x, int64_t ldx, int m, float* sums) noexcept {
-  for (int i = 0; i < m; ++i) {
-    for (int64_t g = 0; g < l.groups; ++g) {
-      const int64_t stop = (g + 1) * l.group < l.k ? (g + 1) * l.group : l.k;
-      int64_t k = g * l.group;
-      __m256 wide = _mm256_setzero_ps();
-      for (; k + 8 <= stop; k += 8) wide = _mm256_add_ps(wide, _mm256_loadu_ps(x + i * ldx + k));
-      float lanes[8], sum = 0;
-      _mm256_storeu_ps(lanes, wide);
-      for (float lane : lanes) sum += lane;
-      for (; k < stop; ++k) sum += x[i * ldx + k];
-      sums[i * l.groups + g] = sum;
-    }
-  }
-}
-
 }  // namespace
 
-const Table kAvx2 = {group_sums, decode, dequantize};
+const Table kAvx2 = {decode, dequantize};
 
 }  // namespace statera::kernels::qgemm

@@ -104,100 +104,97 @@ void dequantize_bits(const Layout& l, const uint8_t* block, int64_t k_begin, int
   }
 }
 
-// The x of a unit: in place, or a copy with zeros after K.
-struct UnitX {
-  const float* x;
-  int64_t ldx;
-};
-template <int M>
-STATERA_INLINE UnitX unit_x(const float* x, int64_t ldx, int64_t k, int64_t k_end, float* copy) {
-  if (k + 32 <= k_end) return {x + k, ldx};
-  for (int m = 0; m < M; ++m)
-    for (int64_t i = 0; i < 32; ++i) copy[m * 32 + i] = k + i < k_end ? x[m * ldx + k + i] : 0.0f;
-  return {copy, 32};
-}
-
 // Independent FMA chains per row of x: together at least 8, to cover the latency.
 template <int M>
 constexpr int kChains = M == 1 ? 8 : M == 2 ? 4 : M <= 4 ? 2 : 1;
 
 // Groups of whole units: integers are summed against x, and meet scale and zero once a group.
 template <int B, int M>
-void decode_groups(const Layout& l, const uint8_t* block, const float* x, int64_t ldx, const float* sums, float* y) {
+void decode_groups(const Layout& l, const uint8_t* block, const Stretch& s, float* y) {
   constexpr int kC = kChains<M>;
   const Fields<B> fields;
-  const auto* words = reinterpret_cast<const uint32_t*>(block);
-  float copy[M * 32];
+  const auto* words = reinterpret_cast<const uint32_t*>(block) + s.begin / 32 * B * kRowBlock;
+  const float* x = s.x;
+  const float* sums = s.sums;
   __m512 total[M];
   for (int m = 0; m < M; ++m) total[m] = _mm512_setzero_ps();
-  for (int64_t g = 0, k = 0; g < l.groups; ++g) {
+  int64_t g = s.begin / l.group;
+  for (int64_t k = s.begin; k < s.end; ++g) {
     __m512 acc[M][kC];
-    for (int m = 0; m < M; ++m)
-      for (int c = 0; c < kC; ++c) acc[m][c] = _mm512_setzero_ps();
-    const int64_t stop = (g + 1) * l.group < l.k ? (g + 1) * l.group : l.k;
-    for (; k < stop; k += 32, words += B * kRowBlock) {
-      const UnitX u = unit_x<M>(x, ldx, k, l.k, copy);
-      [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) {
-        auto one = [&]<int J>(std::integral_constant<int, J>) __attribute__((always_inline)) {
-          const __m512 w = field<B, J>(fields, words);
 #pragma GCC unroll 8
-          for (int m = 0; m < M; ++m) acc[m][J % kC] = _mm512_fmadd_ps(w, _mm512_set1_ps(u.x[m * u.ldx + J]), acc[m][J % kC]);
-        };
-        (one(std::integral_constant<int, I>()), ...);
-      }
+    for (int m = 0; m < M; ++m)
+#pragma GCC unroll 8
+      for (int c = 0; c < kC; ++c) acc[m][c] = _mm512_setzero_ps();
+    const int64_t stop = (g + 1) * l.group < s.end ? (g + 1) * l.group : s.end;
+    for (; k < stop; k += 32, words += B * kRowBlock, x += 32 * M) {
+      auto one = [&]<int J>(std::integral_constant<int, J>) __attribute__((always_inline)) {
+        const __m512 w = field<B, J>(fields, words);
+#pragma GCC unroll 8
+        for (int m = 0; m < M; ++m) acc[m][J % kC] = _mm512_fmadd_ps(w, _mm512_set1_ps(x[J * M + m]), acc[m][J % kC]);
+      };
+      [&]<int... I>(std::integer_sequence<int, I...>) __attribute__((always_inline)) { (one(std::integral_constant<int, I>()), ...); }
       (std::make_integer_sequence<int, 32>());
     }
     const __m512 scale = scale_of(l, block, g);
+#pragma GCC unroll 8
     for (int m = 0; m < M; ++m) {
-      for (int half = kC / 2; half > 0; half /= 2)
-        for (int c = 0; c < half; ++c) acc[m][c] = _mm512_add_ps(acc[m][c], acc[m][c + half]);
-      if (sums) acc[m][0] = _mm512_fnmadd_ps(zero_of(l, block, g), _mm512_set1_ps(sums[m * l.groups + g]), acc[m][0]);
-      total[m] = _mm512_fmadd_ps(acc[m][0], scale, total[m]);
+      __m512 sum = acc[m][0];
+      if constexpr (kC == 8)
+        sum = _mm512_add_ps(_mm512_add_ps(_mm512_add_ps(acc[m][0], acc[m][1]), _mm512_add_ps(acc[m][2], acc[m][3])),
+                            _mm512_add_ps(_mm512_add_ps(acc[m][4], acc[m][5]), _mm512_add_ps(acc[m][6], acc[m][7])));
+      if constexpr (kC == 4) sum = _mm512_add_ps(_mm512_add_ps(acc[m][0], acc[m][1]), _mm512_add_ps(acc[m][2], acc[m][3]));
+      if constexpr (kC == 2) sum = _mm512_add_ps(acc[m][0], acc[m][1]);
+      if (sums) sum = _mm512_fnmadd_ps(zero_of(l, block, g), _mm512_set1_ps(sums[m]), sum);
+      total[m] = _mm512_fmadd_ps(sum, scale, total[m]);
     }
+    if (sums) sums += M;
   }
   for (int m = 0; m < M; ++m) _mm512_storeu_ps(y + m * kRowBlock, total[m]);
 }
 
 // Any groups: a unit is dequantized into the first-level cache, then multiplied.
 template <int B, int M>
-void decode_units(const Layout& l, const uint8_t* block, const float* x, int64_t ldx, float* y) {
+void decode_units(const Layout& l, const uint8_t* block, const Stretch& s, float* y) {
   constexpr int kC = kChains<M>;
   alignas(64) float w[32 * kRowBlock];
-  float copy[M * 32];
   __m512 acc[M][kC];
+#pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
+#pragma GCC unroll 8
     for (int c = 0; c < kC; ++c) acc[m][c] = _mm512_setzero_ps();
-  for (int64_t k = 0; k < l.k; k += 32) {
+  const float* x = s.x;
+  for (int64_t k = s.begin; k < s.end; k += 32) {
     dequantize_bits<B>(l, block, k, 32, w);
-    const UnitX u = unit_x<M>(x, ldx, k, l.k, copy);
-    for (int i = 0; i < 32; i += kC)
+    for (int i = 0; i < 32; i += kC, x += kC * M)
 #pragma GCC unroll 8
       for (int c = 0; c < kC; ++c) {
         const __m512 wc = _mm512_loadu_ps(w + (i + c) * kRowBlock);
 #pragma GCC unroll 8
-        for (int m = 0; m < M; ++m) acc[m][c] = _mm512_fmadd_ps(wc, _mm512_set1_ps(u.x[m * u.ldx + i + c]), acc[m][c]);
+        for (int m = 0; m < M; ++m) acc[m][c] = _mm512_fmadd_ps(wc, _mm512_set1_ps(x[c * M + m]), acc[m][c]);
       }
   }
+#pragma GCC unroll 8
   for (int m = 0; m < M; ++m) {
+#pragma GCC unroll 8
     for (int c = 1; c < kC; ++c) acc[m][0] = _mm512_add_ps(acc[m][0], acc[m][c]);
     _mm512_storeu_ps(y + m * kRowBlock, acc[m][0]);
   }
 }
 
 template <int B, int M>
-void decode_bits(const Layout& l, const uint8_t* block, const float* x, int64_t ldx, const float* sums, float* y) {
-  if ((l.group % 32 == 0 || l.groups == 1) && (sums || !l.zeros)) return decode_groups<B, M>(l, block, x, ldx, sums, y);
-  decode_units<B, M>(l, block, x, ldx, y);
+void decode_bits(const Layout& l, const uint8_t* block, const Stretch& s, float* y) {
+  if ((l.group % 32 == 0 || l.groups == 1) && (s.sums || !l.zeros)) return decode_groups<B, M>(l, block, s, y);
+  decode_units<B, M>(l, block, s, y);
 }
 
-using Decode = void (*)(const Layout&, const uint8_t*, const float*, int64_t, const float*, float*);
+using Decode = void (*)(const Layout&, const uint8_t*, const Stretch&, float*);
 template <int B>
 constexpr Decode kByRows[] = {nullptr,           decode_bits<B, 1>, decode_bits<B, 2>, decode_bits<B, 3>, decode_bits<B, 4>,
                               decode_bits<B, 5>, decode_bits<B, 6>, decode_bits<B, 7>, decode_bits<B, 8>};
 
-void decode(const Layout& l, const uint8_t* block, const float* x, int64_t ldx, int m, const float* sums, float* y) noexcept {
+void decode(const Layout& l, const uint8_t* block, const Stretch& s, float* y) noexcept {
   static constexpr const Decode* kByBits[] = {nullptr, nullptr, kByRows<2>, kByRows<3>, kByRows<4>, kByRows<5>, kByRows<6>, nullptr, kByRows<8>};
-  kByBits[l.bits][m](l, block, x, ldx, sums, y);
+  kByBits[l.bits][s.m](l, block, s, y);
 }
 
 void dequantize(const Layout& l, const uint8_t* block, int64_t k_begin, int64_t count, float* out) noexcept {
@@ -207,22 +204,8 @@ void dequantize(const Layout& l, const uint8_t* block, int64_t k_begin, int64_t 
   kByBits[l.bits](l, block, k_begin, count, out);
 }
 
-void group_sums(const Layout& l, const float* x, int64_t ldx, int m, float* sums) noexcept {
-  for (int i = 0; i < m; ++i) {
-    for (int64_t g = 0; g < l.groups; ++g) {
-      const int64_t stop = (g + 1) * l.group < l.k ? (g + 1) * l.group : l.k;
-      __m512 sum = _mm512_setzero_ps();
-      for (int64_t k = g * l.group; k < stop; k += 16) {
-        const __mmask16 mask = stop - k >= 16 ? 0xffff : static_cast<__mmask16>((1u << (stop - k)) - 1);
-        sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, x + i * ldx + k));
-      }
-      sums[i * l.groups + g] = _mm512_reduce_add_ps(sum);
-    }
-  }
-}
-
 }  // namespace
 
-const Table kAvx512 = {group_sums, decode, dequantize};
+const Table kAvx512 = {decode, dequantize};
 
 }  // namespace statera::kernels::qgemm

@@ -10,7 +10,7 @@ namespace statera::kernels::qgemm {
 namespace {
 
 static_assert(kRowBlock == tile::kRowBlock);
-constexpr int64_t kMaxSums = 8192;  // f32 on the stack
+constexpr int64_t kMaxX = 32768, kMaxSums = 8192;  // f32 on the stack
 
 const Table& table() {
   switch (active_isa()) {
@@ -33,6 +33,38 @@ void fill(const void* source, int64_t block, int64_t k_begin, int64_t count, flo
   s.table.dequantize(s.layout, s.packed + block * s.layout.block_bytes, k_begin, count, out);
 }
 
+// Interleaves the rows of x over [begin, end) as Stretch wants them.
+void interleave(const float* x, int64_t ldx, int64_t m, int64_t begin, int64_t end, float* out) {
+  for (int64_t i = 0; i < m; ++i)
+    for (int64_t k = begin; k < end; ++k) out[(k - begin) * m + i] = x[i * ldx + k];
+  const int64_t padded = (end - begin + 31) / 32 * 32;
+  std::fill(out + (end - begin) * m, out + padded * m, 0.0f);
+}
+
+void group_sums(const Layout& l, const Stretch& s, float* sums) {
+  for (int64_t k = s.begin; k < s.end; sums += s.m) {
+    const int64_t stop = std::min((k / l.group + 1) * l.group, s.end);
+    float part[4][kMaxDecodeRows] = {};  // four chains
+    for (; k < stop; ++k)
+      for (int i = 0; i < s.m; ++i) part[k % 4][i] += s.x[(k - s.begin) * s.m + i];
+    for (int i = 0; i < s.m; ++i) sums[i] = (part[0][i] + part[1][i]) + (part[2][i] + part[3][i]);
+  }
+}
+
+void decode(const Table& t, const Layout& l, const Stretch& s, const uint8_t* blocks, const float* bias, float* y, int64_t ldy, int64_t n_begin,
+            int64_t n_end) {
+  alignas(64) float out[kMaxDecodeRows * kRowBlock];
+  for (int64_t n = n_begin; n < n_end; n += kRowBlock) {
+    t.decode(l, blocks + n / kRowBlock * l.block_bytes, s, out);
+    const int64_t columns = std::min<int64_t>(kRowBlock, n_end - n);
+    for (int64_t i = 0; i < s.m; ++i)
+      for (int64_t c = 0; c < columns; ++c) {
+        float& at = y[i * ldy + n + c];
+        at = out[i * kRowBlock + c] + (s.begin > 0 ? at : bias ? bias[n + c] : 0.0f);
+      }
+  }
+}
+
 }  // namespace
 
 void matmul(const float* x, int64_t ldx, int64_t m, const void* packed, const Spec& spec, const float* bias, float* y, int64_t ldy,
@@ -46,15 +78,17 @@ void matmul(const float* x, int64_t ldx, int64_t m, const void* packed, const Sp
     return;
   }
   if (m <= 0) return;
+  alignas(64) float stretch[kMaxX];
   float sums[kMaxSums];
-  const bool with_sums = l.zeros && m * l.groups <= kMaxSums;  // else zero points are subtracted weight by weight
-  if (with_sums) t.group_sums(l, x, ldx, static_cast<int>(m), sums);
-  alignas(64) float out[kMaxDecodeRows * kRowBlock];
-  for (int64_t n = n_begin; n < n_end; n += kRowBlock) {
-    t.decode(l, blocks + n / kRowBlock * l.block_bytes, x, ldx, static_cast<int>(m), with_sums ? sums : nullptr, out);
-    const int64_t columns = std::min<int64_t>(kRowBlock, n_end - n);
-    for (int64_t i = 0; i < m; ++i)
-      for (int64_t c = 0; c < columns; ++c) y[i * ldy + n + c] = out[i * kRowBlock + c] + (bias ? bias[n + c] : 0.0f);
+  const int64_t step = kMaxX / m / 32 * 32;
+  for (int64_t k = 0; k == 0 || k < l.k; k += step) {
+    Stretch s{stretch, static_cast<int>(m), k, std::min(k + step, l.k), nullptr};
+    interleave(x, ldx, m, s.begin, s.end, stretch);
+    if (l.zeros && m * ((s.end - s.begin) / std::max<int64_t>(l.group, 1) + 2) <= kMaxSums) {
+      group_sums(l, s, sums);
+      s.sums = sums;
+    }
+    decode(t, l, s, blocks, bias, y, ldy, n_begin, n_end);
   }
 }
 

@@ -57,11 +57,19 @@ struct Layout {
 };
 Layout layout_of(const Spec& spec);
 
+// A stretch of k for m rows of x: x[(k - begin)*m + row], rows interleaved so that one pointer serves them all, zeros from
+// end up to the next multiple of 32. begin is a multiple of 32.
+struct Stretch {
+  const float* x;
+  int m;  // 1..kMaxDecodeRows
+  int64_t begin, end;
+  const float* sums;  // [G touched][m]: sum of x over the part of each group inside the stretch; null: not computed
+};
+
 struct Table {
-  // sums[m*groups + g] = sum of x over group g (needed for zero points only).
-  void (*group_sums)(const Layout& l, const float* x, int64_t ldx, int m, float* sums) noexcept;
-  // y[m*16 + row] for one block and m <= kMaxDecodeRows rows of x, without bias. sums as above, or null.
-  void (*decode)(const Layout& l, const uint8_t* block, const float* x, int64_t ldx, int m, const float* sums, float* y) noexcept;
+  // y[m*16 + row] = partial product of one block over the stretch, without bias. When l.zeros and s.sums is null, zero points
+  // are taken off weight by weight.
+  void (*decode)(const Layout& l, const uint8_t* block, const Stretch& s, float* y) noexcept;
   // out[k*16 + row] = weight, k in [k_begin, k_begin + count rounded up to 32), k_begin a multiple of 32.
   void (*dequantize)(const Layout& l, const uint8_t* block, int64_t k_begin, int64_t count, float* out) noexcept;
 };

@@ -40,17 +40,6 @@ int zero_of(const Layout& l, const uint8_t* block, int64_t g, int row) {
   return l.zeros ? block[l.zero_offset + g * kRowBlock + row] - l.centre : 0;
 }
 
-void group_sums(const Layout& l, const float* x, int64_t ldx, int m, float* sums) noexcept {
-  for (int i = 0; i < m; ++i) {
-    for (int64_t g = 0; g < l.groups; ++g) {
-      const int64_t stop = (g + 1) * l.group < l.k ? (g + 1) * l.group : l.k;
-      float sum = 0;
-      for (int64_t k = g * l.group; k < stop; ++k) sum += x[i * ldx + k];
-      sums[i * l.groups + g] = sum;
-    }
-  }
-}
-
 void dequantize(const Layout& l, const uint8_t* block, int64_t k_begin, int64_t count, float* out) noexcept {
   for (int64_t k = k_begin; k < k_begin + (count + 31) / 32 * 32; ++k) {
     const int64_t g = group_of(l, k);
@@ -59,20 +48,19 @@ void dequantize(const Layout& l, const uint8_t* block, int64_t k_begin, int64_t 
   }
 }
 
-void decode(const Layout& l, const uint8_t* block, const float* x, int64_t ldx, int m, const float*, float* y) noexcept {
-  for (int i = 0; i < m * kRowBlock; ++i) y[i] = 0;
+void decode(const Layout& l, const uint8_t* block, const Stretch& s, float* y) noexcept {
+  for (int i = 0; i < s.m * kRowBlock; ++i) y[i] = 0;
   float w[32 * kRowBlock];
-  for (int64_t k = 0; k < l.k; k += 32) {
-    const int64_t count = l.k - k < 32 ? l.k - k : 32;
-    dequantize(l, block, k, count, w);
-    for (int i = 0; i < m; ++i)
-      for (int64_t j = 0; j < count; ++j)
-        for (int row = 0; row < kRowBlock; ++row) y[i * kRowBlock + row] += x[i * ldx + k + j] * w[j * kRowBlock + row];
+  for (int64_t k = s.begin; k < s.end; k += 32) {
+    dequantize(l, block, k, 32, w);
+    for (int64_t j = 0; j < 32; ++j)
+      for (int i = 0; i < s.m; ++i)
+        for (int row = 0; row < kRowBlock; ++row) y[i * kRowBlock + row] += s.x[(k - s.begin + j) * s.m + i] * w[j * kRowBlock + row];
   }
 }
 
 }  // namespace
 
-const Table kScalar = {group_sums, decode, dequantize};
+const Table kScalar = {decode, dequantize};
 
 }  // namespace statera::kernels::qgemm
