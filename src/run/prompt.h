@@ -1,0 +1,38 @@
+// prompt: from a conversation to what the model reads: template, media, placeholder expansion, ids, positions. No generation.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "image/media.h"
+#include "nn/model.h"
+#include "text/chat_template.h"
+#include "text/conversation.h"
+#include "text/tokenizer.h"
+
+namespace statera {
+
+// What turns a conversation into inputs; what a checkpoint does not have is absent.
+struct PromptParts {
+  const Model* model = nullptr;
+  std::optional<Tokenizer> tokenizer;
+  std::optional<ChatTemplate> chat_template;
+  std::optional<QwenProcessor> processor;
+};
+
+struct PromptOptions {
+  RenderOptions render;
+  MediaOptions media;
+  bool raw = false;  // no template: the texts of the messages one after another, with the tokenizer's own BOS
+};
+
+struct Prompt {
+  std::string text;    // rendered and expanded
+  ModelInputs inputs;  // one sequence, position_ids filled
+};
+
+// Errors: usage for media given to a text model or a conversation the template refuses; not_found when tokenizer, template or
+// processor are needed and absent; mismatch when the placeholders of the prompt are not those of the media; and those of load_media.
+Prompt make_prompt(const Conversation& conversation, const PromptParts& parts, const PromptOptions& options = {});
+
+}  // namespace statera
