@@ -87,11 +87,14 @@ Samples read_samples(std::string_view bytes, ImageFormat format, const DecodeOpt
   return out;
 }
 
-// n x m / 255 as Pillow rounds it.
-uint8_t mul255(int a, int b) {
-  int t = a * b + 128;
-  return static_cast<uint8_t>(((t >> 8) + t) >> 8);
+// n / 255 as Pillow rounds it.
+uint8_t div255(int n) {
+  n += 128;
+  return static_cast<uint8_t>(((n >> 8) + n) >> 8);
 }
+
+// One rounding over the sum of both parts.
+uint8_t over_white(int value, int alpha) { return div255(value * alpha + 255 * (255 - alpha)); }
 
 // What remains of the channels once every sample is 8 bits: grey, grey+alpha, RGB, RGBA or CMYK (by band count and the flags).
 struct Meaning {
@@ -104,16 +107,12 @@ at::Tensor to_rgb(const uint8_t* in, int64_t width, int64_t height, int64_t band
   uint8_t* to = out.mutable_data_ptr<uint8_t>();
   for (int64_t i = 0; i < width * height; ++i, in += bands, to += 3) {
     if (bands < 3) {
-      to[0] = to[1] = to[2] = in[0];
+      to[0] = to[1] = to[2] = meaning.over_white ? over_white(in[0], in[1]) : in[0];
     } else if (meaning.cmyk) {
       const int k = meaning.inverted ? in[3] : 255 - in[3];
-      for (int c = 0; c < 3; ++c) to[c] = static_cast<uint8_t>(std::max(0, k - mul255(meaning.inverted ? 255 - in[c] : in[c], k)));
+      for (int c = 0; c < 3; ++c) to[c] = static_cast<uint8_t>(std::max(0, k - div255((meaning.inverted ? 255 - in[c] : in[c]) * k)));
     } else if (meaning.over_white) {
-      // One rounding over the sum of both parts.
-      for (int c = 0; c < 3; ++c) {
-        int t = in[c] * in[3] + 255 * (255 - in[3]) + 128;
-        to[c] = static_cast<uint8_t>(((t >> 8) + t) >> 8);
-      }
+      for (int c = 0; c < 3; ++c) to[c] = over_white(in[c], in[3]);
     } else {
       to[0] = in[0];
       to[1] = in[1];
@@ -141,7 +140,8 @@ at::Tensor decode_with_vips(std::string_view bytes, ImageFormat format, const De
   std::string opaque;
   if (format == ImageFormat::gif) bytes = opaque = gif_opaque(bytes);
   Samples samples = read_samples(bytes, format, options);
-  if (samples.format == VIPS_FORMAT_USHORT) {
+  const bool wide = samples.format == VIPS_FORMAT_USHORT;
+  if (wide) {
     narrow(samples);
   } else if (samples.format != VIPS_FORMAT_UCHAR) {
     throw Error(ErrorKind::unsupported, fmt::format("{} with samples of type {}: only 8 and 16 bits a channel are read", to_string(format),
@@ -151,7 +151,10 @@ at::Tensor decode_with_vips(std::string_view bytes, ImageFormat format, const De
   meaning.cmyk = samples.interpretation == VIPS_INTERPRETATION_CMYK && samples.bands >= 4;
   // vips turns inks of JPEGs with Adobe's marker; Pillow takes every CMYK JPEG as stored that way.
   meaning.inverted = meaning.cmyk && format == ImageFormat::jpeg && !jpeg_has_adobe(bytes);
-  const bool stored_rgba = samples.bands == 4 && !meaning.cmyk && (format != ImageFormat::png || png_colour_type(bytes) == 6) && format != ImageFormat::gif;
+  // What Pillow opens as RGBA; its palettes, keyed colours and 8-bit grey+alpha are other modes.
+  const int png = png_colour_type(bytes);
+  const bool stored_rgba = format == ImageFormat::png ? png == 6 || (png == 4 && wide)
+                                                      : samples.bands == 4 && !meaning.cmyk && format != ImageFormat::gif;
   meaning.over_white = stored_rgba && options.alpha == AlphaMode::white_rgba;
   return to_rgb(static_cast<const uint8_t*>(samples.data.get()), samples.width, samples.height, samples.bands, meaning);
 }

@@ -12,7 +12,7 @@ namespace statera {
 
 enum class AlphaMode {
   drop,        // transformers: the colour channels as stored
-  white_rgba,  // qwen-vl-utils: pictures stored as RGBA go over white; grey+alpha and palettes still drop their alpha
+  white_rgba,  // qwen-vl-utils: pictures Pillow opens as RGBA go over white; palettes and 8-bit grey+alpha drop their alpha
 };
 
 struct DecodeOptions {
