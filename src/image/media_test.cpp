@@ -81,9 +81,9 @@ TEST(VisionInfo, PublishedPictureSizes) {
 
 TEST(VisionInfo, KwargsCarryRatesOnlyWithoutMetadata) {
   VisionInputs clip = see(R"({"video":"c50at10.mp4","fps":1})");
-  EXPECT_EQ(clip.video_kwargs(false).dump(), R"({"do_sample_frames":false,"fps":[0.8]})");
-  EXPECT_EQ(clip.video_kwargs(true).dump(), R"({"do_sample_frames":false})");
-  EXPECT_EQ(process_vision_info({}, vision(16)).video_kwargs(false).dump(), R"({"do_sample_frames":false,"fps":[]})");
+  EXPECT_EQ(clip.video_kwargs(false).dump(), R"({"do_sample_frames": false, "fps": [0.8]})");
+  EXPECT_EQ(clip.video_kwargs(true).dump(), R"({"do_sample_frames": false})");
+  EXPECT_EQ(process_vision_info({}, vision(16)).video_kwargs(false).dump(), R"({"do_sample_frames": false, "fps": []})");
   EXPECT_EQ(clip.videos[0].metadata.frames_indices, (Sizes{0, 16, 33, 49}));
   EXPECT_EQ(sizes(clip.videos[0].frames), (Sizes{4, 320, 448, 3}));
   EXPECT_EQ(sizes(see(R"({"video":"c50at10.mp4","min_pixels":1024,"max_pixels":102400})").videos[0].frames), (Sizes{10, 256, 320, 3}));
