@@ -9,6 +9,7 @@
 namespace statera::kernels::qgemm {
 namespace {
 
+constexpr int kAhead = 4096;  // bytes of codes to prefetch before use
 #define STATERA_INLINE inline __attribute__((always_inline))
 
 STATERA_INLINE __m256i load8(const uint32_t* at) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)); }
@@ -102,6 +103,8 @@ void decode_groups(const Layout& l, const uint8_t* block, const Stretch& s, floa
         for (int c = 0; c < kC; ++c) acc[m][h][c] = _mm256_setzero_ps();
     const int64_t stop = (g + 1) * l.group < s.end ? (g + 1) * l.group : s.end;
     for (; k < stop; k += 32, words += B * kRowBlock, x += 32 * M) {
+#pragma GCC unroll 8
+      for (int b = 0; b < B; ++b) _mm_prefetch(reinterpret_cast<const char*>(words + b * kRowBlock) + kAhead, _MM_HINT_T0);
       auto one = [&]<int J>(std::integral_constant<int, J>) __attribute__((always_inline)) {
         __m256 w[kH];
 #pragma GCC unroll 2

@@ -9,6 +9,7 @@
 namespace statera::kernels::qgemm {
 namespace {
 
+constexpr int kAhead = 4096;  // bytes of codes to prefetch before use
 #define STATERA_INLINE inline __attribute__((always_inline))
 
 // The low B bits of each lane as a signed float; what stands above them does not matter.
@@ -127,6 +128,8 @@ void decode_groups(const Layout& l, const uint8_t* block, const Stretch& s, floa
       for (int c = 0; c < kC; ++c) acc[m][c] = _mm512_setzero_ps();
     const int64_t stop = (g + 1) * l.group < s.end ? (g + 1) * l.group : s.end;
     for (; k < stop; k += 32, words += B * kRowBlock, x += 32 * M) {
+#pragma GCC unroll 8
+      for (int b = 0; b < B; ++b) _mm_prefetch(reinterpret_cast<const char*>(words + b * kRowBlock) + kAhead, _MM_HINT_T0);
       auto one = [&]<int J>(std::integral_constant<int, J>) __attribute__((always_inline)) {
         const __m512 w = field<B, J>(fields, words);
 #pragma GCC unroll 8

@@ -10,7 +10,8 @@ namespace statera::kernels::qgemm {
 namespace {
 
 static_assert(kRowBlock == tile::kRowBlock);
-constexpr int64_t kMaxX = 32768, kMaxSums = 8192;  // f32 on the stack
+constexpr int64_t kMaxX = 16384;    // f32 of one stretch
+constexpr int64_t kMaxSums = 4096;  // f32
 
 const Table& table() {
   switch (active_isa()) {
