@@ -97,6 +97,9 @@ class Model {
   // i8 [T], kVision at visual rows.
   virtual at::Tensor token_kinds(const at::Tensor& input_ids) const;
 
+  // The ends of the language residual stream.
+  virtual ResidualEnds residual_ends() const = 0;
+
   // Vision tower over all images and videos of the inputs, rows in order of the placeholders. Empty when there are none.
   virtual std::optional<VisualFeatures> see(const ModelInputs& inputs, Tap* tap = nullptr) const;
 };

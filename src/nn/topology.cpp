@@ -4,6 +4,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/index_select.h>
+#include <ATen/ops/matmul.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/tensor.h>
 
@@ -28,6 +29,26 @@ void fold_scale(const ScaleGroup& group, const at::Tensor& scale) {
     check(site.in == columns.size(0), group.name);
     site.weight = make_dense(site.weight->dense().to(at::kFloat) * columns.unsqueeze(0));
   }
+}
+
+void fold_norm(const std::shared_ptr<TensorSite>& norm, const std::vector<Linear>& readers) {
+  at::Tensor gamma = norm->value.to(at::kFloat);
+  for (const Linear& reader : readers) {
+    LinearSite& site = reader.site();
+    site.weight = make_dense(site.weight->dense().to(at::kFloat) * gamma.unsqueeze(0));
+  }
+  norm->value = at::ones(gamma.sizes());
+}
+
+void rotate_reader(const Linear& reader, const at::Tensor& R) {
+  LinearSite& site = reader.site();
+  site.weight = make_dense(at::matmul(site.weight->dense().to(at::kFloat), R));
+}
+
+void rotate_writer(const Linear& writer, const at::Tensor& R) {
+  LinearSite& site = writer.site();
+  site.weight = make_dense(at::matmul(R.t(), site.weight->dense().to(at::kFloat)));
+  if (site.bias.defined()) site.bias = at::matmul(site.bias.to(at::kFloat), R);
 }
 
 }  // namespace statera

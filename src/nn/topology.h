@@ -34,11 +34,26 @@ struct Topology {
   std::vector<std::vector<Linear>> phases;   // quantization order; inputs are collected again after each phase
   std::vector<Linear> residual_readers;      // read the (normalised) residual stream
   std::vector<Linear> residual_writers;      // add to it
-  std::vector<std::shared_ptr<TensorSite>> residual_norms;  // norm weights between stream and readers
+  // Norm weights between stream and readers, with the readers of each.
+  std::vector<std::pair<std::shared_ptr<TensorSite>, std::vector<Linear>>> residual_norms;
+};
+
+// Where the language residual stream begins and ends outside the blocks; with the blocks' residual_* lists it is everything a
+// rotation of the stream touches.
+struct ResidualEnds {
+  std::shared_ptr<TensorSite> embedding;     // [V, H], written row by row
+  std::vector<Linear> writers;               // projectors whose rows are spliced into or added to the stream
+  std::shared_ptr<TensorSite> final_norm;    // between stream and head
+  Linear head;                               // reads it
 };
 
 // Multiplies the readers' input channels by scale [channels] and divides the producer's by it: neutral in exact arithmetic.
 // Weights of the touched sites become dense in fp32.
 void fold_scale(const ScaleGroup& group, const at::Tensor& scale);
+// Moves a norm's weight into the input channels of its readers and leaves ones behind: neutral for RMSNorm.
+void fold_norm(const std::shared_ptr<TensorSite>& norm, const std::vector<Linear>& readers);
+// W <- W R for a reader of rotated rows, and W <- R^T W, b <- b R for a writer of them. R [H, H] orthogonal.
+void rotate_reader(const Linear& reader, const at::Tensor& R);
+void rotate_writer(const Linear& writer, const at::Tensor& R);
 
 }  // namespace statera

@@ -5,23 +5,50 @@
 #include <ATen/ops/linear.h>
 
 #include "base/error.h"
+#include "base/threads.h"
+#include "kernels/hgemm/hgemm.h"
 #include "nn/weight.h"
 
 namespace statera {
 namespace {
+
+namespace hg = kernels::hgemm;
+
+hg::Type kernel_type(at::ScalarType dtype) {
+  switch (dtype) {
+    case at::kBFloat16: return hg::Type::bf16;
+    case at::kHalf: return hg::Type::f16;
+    case at::kFloat: return hg::Type::f32;
+    default: throw Bug("weight dtype without a kernel");
+  }
+}
 
 class Dense : public WeightRep {
  public:
   explicit Dense(at::Tensor W) : W_(std::move(W)) {}
   at::Tensor apply(const at::Tensor& x_TK, const ActQuant* act) const override {
     at::Tensor x = act ? fake_quantize(x_TK, *act) : x_TK;
-    return at::linear(x, x.scalar_type() == W_.scalar_type() ? W_ : W_.to(x.scalar_type()));
+    const bool same = x.scalar_type() == W_.scalar_type(), few = x.size(0) <= hg::kMaxDecodeRows;
+    const bool grads = at::GradMode::is_enabled() && (x.requires_grad() || W_.requires_grad());
+    const bool kernel = x.scalar_type() == at::kFloat && !grads && W_.is_contiguous() && W_.scalar_type() != at::kDouble && (!same || few);
+    if (kernel) return stream(x.contiguous());
+    return at::linear(x, same ? W_ : W_.to(x.scalar_type()));
   }
   at::Tensor dense() const override { return W_; }
   std::optional<QTensor> unpack() const override { return std::nullopt; }
   int64_t bytes() const override { return W_.numel() * static_cast<int64_t>(W_.element_size()); }
 
  private:
+  at::Tensor stream(const at::Tensor& x) const {
+    const int64_t T = x.size(0), K = W_.size(1), N = W_.size(0);
+    at::Tensor y = at::empty({T, N}, x.options());
+    if (T == 0) return y;
+    const float* from = x.const_data_ptr<float>();
+    float* to = y.mutable_data_ptr<float>();
+    const hg::Matrix w{.data = W_.const_data_ptr(), .type = kernel_type(W_.scalar_type()), .n = N, .k = K, .ldw = K};
+    parallel_for(N, hg::kRowBlock, [&](int64_t begin, int64_t end) { hg::matmul(from, K, T, w, nullptr, to, N, begin, end); });
+    return y;
+  }
   at::Tensor W_;
 };
 

@@ -3,6 +3,8 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/abs.h>
+#include <ATen/ops/linalg_qr.h>
+#include <ATen/ops/matmul.h>
 #include <gtest/gtest.h>
 
 #include "nn/topology.h"
@@ -143,6 +145,27 @@ TEST_P(TinyCheckpoint, FoldingARandomScaleThroughEveryGroupLeavesTheLogitsUnchan
   fold_all(model.language());
   if (model.vision()) fold_all(*model.vision());
   EXPECT_GE(folded, 4 * model.language().blocks());
+  EXPECT_LT(largest_difference(tiny::logits(model, in), before), 1e-4);
+}
+
+TEST_P(TinyCheckpoint, RotatingTheResidualByARandomOrthogonalMatrixLeavesTheLogitsUnchanged) {
+  SafetensorsFile golden(tiny::golden_folder(GetParam()) + "/golden.safetensors");
+  Model& model = *opened_.model;
+  ModelInputs in = tiny::inputs(golden);
+  at::Tensor before = tiny::logits(model, in);
+  const int64_t H = model.limits().hidden_size;
+  at::Tensor R = std::get<0>(at::linalg_qr(before.new_empty({H, H}).normal_()));
+  ResidualEnds ends = model.residual_ends();
+  fold_norm(ends.final_norm, {ends.head});
+  rotate_reader(ends.head, R);
+  ends.embedding->value = at::matmul(ends.embedding->value.to(at::kFloat), R);
+  for (const Linear& w : ends.writers) rotate_writer(w, R);
+  for (int64_t i = 0; i < model.language().blocks(); ++i) {
+    Topology t = model.language().topology(i);
+    for (auto& [norm, readers] : t.residual_norms) fold_norm(norm, readers);
+    for (const Linear& r : t.residual_readers) rotate_reader(r, R);
+    for (const Linear& w : t.residual_writers) rotate_writer(w, R);
+  }
   EXPECT_LT(largest_difference(tiny::logits(model, in), before), 1e-4);
 }
 

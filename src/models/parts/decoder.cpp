@@ -177,9 +177,11 @@ Topology Decoder::topology(int64_t i) const {
   t.residual_readers = qkv;
   for (const Linear& r : l.mlp.inputs()) t.residual_readers.push_back(r);
   t.residual_writers = {l.o_proj, l.mlp.down()};
-  t.residual_norms = {l.input_layernorm.weight(), l.post_attention_layernorm.weight()};
+  t.residual_norms = {{l.input_layernorm.weight(), qkv}, {l.post_attention_layernorm.weight(), l.mlp.inputs()}};
   return t;
 }
+
+ResidualEnds Decoder::residual_ends() const { return {embed_tokens_, {}, norm_.weight(), lm_head_}; }
 
 ModelLimits Decoder::limits() const {
   return {c_.vocab_size, c_.hidden_size, c_.num_hidden_layers, c_.num_key_value_heads, c_.head_dim, c_.max_position_embeddings};

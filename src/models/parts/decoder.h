@@ -52,6 +52,7 @@ class Decoder : public LanguageStack {
   Topology topology(int64_t i) const override;
   const DecoderConfig& config() const { return c_; }
   ModelLimits limits() const;
+  ResidualEnds residual_ends() const;
 
  private:
   struct Layer {
@@ -79,6 +80,7 @@ class TextModel : public Model {
   TextModel(const Json& config, WeightSource& source, const DecoderConfig& decoder);
   const LanguageStack& language() const override { return *decoder_; }
   ModelLimits limits() const override { return decoder_->limits(); }
+  ResidualEnds residual_ends() const override { return decoder_->residual_ends(); }
 
  private:
   std::unique_ptr<Decoder> decoder_;

@@ -253,6 +253,12 @@ at::Tensor QwenVision::merge(const Merger& m, const at::Tensor& h, const Pass& p
 
 VisualFeatures QwenVision::leave(const at::Tensor& h, const Pass& pass) const { return {merge(merger_, h, pass), pass.side->deepstack_VH}; }
 
+std::vector<Linear> QwenVision::output_layers() const {
+  std::vector<Linear> out{merger_.fc2};
+  for (const Merger& m : deepstack_mergers_) out.push_back(m.fc2);
+  return out;
+}
+
 Topology QwenVision::topology(int64_t i) const {
   const Layer& l = layers_.at(static_cast<size_t>(i));
   const int64_t C = c_.width, F = c_.intermediate_size;
@@ -281,7 +287,7 @@ Topology QwenVision::topology(int64_t i) const {
   t.residual_readers = {l.qkv};
   for (const Linear& u : ups) t.residual_readers.push_back(u);
   t.residual_writers = {l.proj, down};
-  t.residual_norms = {norm_params(l.norm1)[0], norm_params(l.norm2)[0]};
+  t.residual_norms = {{norm_params(l.norm1)[0], {l.qkv}}, {norm_params(l.norm2)[0], ups}};
   return t;
 }
 

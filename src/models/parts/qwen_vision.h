@@ -37,6 +37,8 @@ class QwenVision : public VisionStack {
   VisualFeatures leave(const at::Tensor& h, const Pass& pass) const override;
   Topology topology(int64_t i) const override;
   const QwenVisionConfig& config() const { return c_; }
+  // Last layers of the mergers: what writes into the language model's stream.
+  std::vector<Linear> output_layers() const;
 
  private:
   using Norm = std::variant<std::monostate, RmsNorm, LayerNorm>;

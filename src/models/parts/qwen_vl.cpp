@@ -185,6 +185,12 @@ std::string QwenVl::expand_placeholders(const std::string& prompt, const MediaSi
   return out;
 }
 
+ResidualEnds QwenVl::residual_ends() const {
+  ResidualEnds ends = decoder_->residual_ends();
+  ends.writers = tower_->output_layers();
+  return ends;
+}
+
 VisualFeatures QwenVl::run_tower(const at::Tensor& pixels, const std::vector<Grid>& grids, Tap* tap) const {
   Pass pass;
   pass.tap = tap;

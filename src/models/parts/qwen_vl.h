@@ -30,6 +30,7 @@ class QwenVl : public Model {
   std::pair<at::Tensor, std::vector<int64_t>> positions(const ModelInputs& inputs) const override;
   std::string expand_placeholders(const std::string& prompt, const MediaSizes& media) const override;
   at::Tensor token_kinds(const at::Tensor& input_ids) const override;
+  ResidualEnds residual_ends() const override;
   std::optional<VisualFeatures> see(const ModelInputs& inputs, Tap* tap) const override;
 
  private:
