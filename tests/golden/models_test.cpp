@@ -215,9 +215,9 @@ TEST_P(TinyCheckpoint, Int8ActivationsInIntegersEqualTheirSimulation) {
     at::Tensor x = q.scale.new_empty({5, site->in}, at::kFloat).normal_();
     Pass pass;
     site->weight = make_rounded(q);
-    at::Tensor simulated = Linear(site)(x, pass);
+    at::Tensor simulated = Linear{site}(x, pass);
     site->weight = make_packed(q, true);
-    EXPECT_LT(largest_difference(Linear(site)(x, pass), simulated), 1e-3 * simulated.abs().max().item<double>()) << path;
+    EXPECT_LT(largest_difference(Linear{site}(x, pass), simulated), 1e-3 * simulated.abs().max().item<double>()) << path;
   }
   EXPECT_TRUE(tiny::logits(model, in).isfinite().all().item<bool>());
 }
