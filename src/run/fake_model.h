@@ -60,6 +60,7 @@ class FakeModel : public Model {
   int64_t max_positions = 1000;
   int64_t shift = 0;  // of positions, three rows when not 0
   const LanguageStack& language() const override { return stack; }
+  ResidualEnds residual_ends() const override { return {}; }
   ModelLimits limits() const override { return {stack.vocabulary, 1, 1, 1, 1, max_positions}; }
   std::pair<at::Tensor, std::vector<int64_t>> positions(const ModelInputs& inputs) const override {
     auto [p, next] = Model::positions(inputs);

@@ -1,4 +1,4 @@
-// Sequence: one request under way: its ids, cache, text and answer. Private to the engine; batches are made in batch.h.
+// Sequence: one request under way: its ids, cache, text and answer. Private to the scheduler; batches are made in batch.h.
 #pragma once
 
 #include <memory>
@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "nn/kv_cache.h"
-#include "run/engine.h"
+#include "run/scheduler.h"
 #include "run/stop.h"
 
 namespace statera {

@@ -1,5 +1,5 @@
-// See engine.h: admission, the choice between the two passes, and what happens to their logits.
-#include "run/engine.h"
+// See scheduler.h: admission, the choice between the two passes, and what happens to their logits.
+#include "run/scheduler.h"
 
 #include <c10/core/InferenceMode.h>
 
@@ -50,17 +50,17 @@ GenerationDefaults read_generation_defaults(const Json& generation, const Json& 
 
 using Owned = std::unique_ptr<Sequence>;
 
-struct Engine::State {
+struct Scheduler::State {
   const Model& model;
   std::optional<Tokenizer> tokenizer;
   GenerationDefaults defaults;
-  EngineOptions options;
+  SchedulerOptions options;
 
   std::mutex guard;  // of the four below; the rest belongs to the thread that steps
   std::deque<Owned> inbox;
   std::set<int64_t> cancelled;
   int64_t submitted = 0;
-  EngineStats stats;
+  SchedulerStats stats;
 
   std::deque<Owned> waiting;
   std::vector<Owned> running;
@@ -80,7 +80,7 @@ struct Engine::State {
 };
 
 // Takes in what other threads left, and ends what was cancelled.
-void Engine::State::collect() {
+void Scheduler::State::collect() {
   {
     std::lock_guard lock(guard);
     for (auto& s : inbox) waiting.push_back(std::move(s));
@@ -105,7 +105,7 @@ void Engine::State::collect() {
 }
 
 // Moves waiting sequences, first come first served, to `running` within the limits; those are to be read.
-std::vector<Sequence*> Engine::State::admit() {
+std::vector<Sequence*> Scheduler::State::admit() {
   std::vector<Sequence*> batch;
   int64_t read = 0, held = 0;
   for (auto& s : running) held += s->tokens_at_most();
@@ -123,7 +123,7 @@ std::vector<Sequence*> Engine::State::admit() {
 }
 
 // Running sequences whose cached keys do not survive the next token; their caches are emptied.
-std::vector<Sequence*> Engine::State::outdated() {
+std::vector<Sequence*> Scheduler::State::outdated() {
   std::vector<Sequence*> out;
   for (auto& s : running) {
     if (s->cache().length() == 0 || model.language().cache_valid(s->cache().length(), s->tokens())) continue;
@@ -133,18 +133,18 @@ std::vector<Sequence*> Engine::State::outdated() {
   return out;
 }
 
-void Engine::State::retire(Sequence* done) {
+void Scheduler::State::retire(Sequence* done) {
   std::erase_if(running, [&](const Owned& s) { return s.get() == done; });
 }
 
-void Engine::State::fail(const std::vector<Sequence*>& batch, const Error& error) {
+void Scheduler::State::fail(const std::vector<Sequence*>& batch, const Error& error) {
   for (Sequence* s : batch) {
     s->cancelled() ? s->finish(FinishReason::cancelled) : s->finish(FinishReason::failed, error);
     retire(s);
   }
 }
 
-void Engine::State::hand_out(const std::vector<Sequence*>& batch, at::Tensor logits) {
+void Scheduler::State::hand_out(const std::vector<Sequence*>& batch, at::Tensor logits) {
   logits = logits.to(at::kFloat).contiguous();
   const auto width = static_cast<size_t>(logits.size(1));
   for (size_t i = 0; i < batch.size(); ++i) {
@@ -158,7 +158,7 @@ void Engine::State::hand_out(const std::vector<Sequence*>& batch, at::Tensor log
   }
 }
 
-void Engine::State::pass(const std::vector<Sequence*>& batch, bool prompt) {
+void Scheduler::State::pass(const std::vector<Sequence*>& batch, bool prompt) {
   auto start = std::chrono::steady_clock::now();
   int64_t tokens = 0;
   for (Sequence* s : batch) tokens += prompt ? s->tokens() : 1;
@@ -185,12 +185,12 @@ void Engine::State::pass(const std::vector<Sequence*>& batch, bool prompt) {
   hand_out(batch, logits);
 }
 
-Engine::Engine(const Model& model, std::optional<Tokenizer> tokenizer, GenerationDefaults defaults, EngineOptions options)
+Scheduler::Scheduler(const Model& model, std::optional<Tokenizer> tokenizer, GenerationDefaults defaults, SchedulerOptions options)
     : s_(new State{model, std::move(tokenizer), std::move(defaults), options, {}, {}, {}, 0, {}, {}, {}}) {}
 
-Engine::~Engine() = default;
+Scheduler::~Scheduler() = default;
 
-int64_t Engine::submit(GenerateRequest request) {
+int64_t Scheduler::submit(GenerateRequest request) {
   c10::InferenceMode no_gradients;
   const at::Tensor& ids = request.inputs.input_ids;
   check(ids.defined() && ids.dim() == 1, "submit: input_ids lie in one row");
@@ -218,12 +218,12 @@ int64_t Engine::submit(GenerateRequest request) {
   return id;
 }
 
-void Engine::cancel(int64_t request) {
+void Scheduler::cancel(int64_t request) {
   std::lock_guard lock(s_->guard);
   s_->cancelled.insert(request);
 }
 
-bool Engine::step() {
+bool Scheduler::step() {
   c10::InferenceMode no_gradients;
   s_->collect();
   std::vector<Sequence*> batch = s_->admit();
@@ -240,12 +240,12 @@ bool Engine::step() {
   return true;
 }
 
-void Engine::run() {
+void Scheduler::run() {
   while (step()) {
   }
 }
 
-Answer Engine::generate(GenerateRequest request) {
+Answer Scheduler::generate(GenerateRequest request) {
   std::optional<Answer> answer;
   auto inner = std::move(request.on_done);
   request.on_done = [&](int64_t id, Answer a) {
@@ -260,18 +260,18 @@ Answer Engine::generate(GenerateRequest request) {
   return std::move(*answer);
 }
 
-EngineStats Engine::stats() const {
+SchedulerStats Scheduler::stats() const {
   std::lock_guard lock(s_->guard);
   return s_->stats;
 }
 
-int64_t Engine::kv_bytes() const {
+int64_t Scheduler::kv_bytes() const {
   int64_t bytes = 0;
   for (auto& s : s_->running) bytes += s->cache().bytes();
   return bytes;
 }
 
-int64_t Engine::context() const { return s_->context(); }
-const GenerationDefaults& Engine::defaults() const { return s_->defaults; }
+int64_t Scheduler::context() const { return s_->context(); }
+const GenerationDefaults& Scheduler::defaults() const { return s_->defaults; }
 
 }  // namespace statera

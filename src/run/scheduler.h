@@ -1,4 +1,4 @@
-// Engine: generation over a loaded Model by continuous batching: waiting prompts are read in ragged passes within a token budget,
+// Scheduler: generation over a loaded Model by continuous batching: waiting prompts are read in ragged passes within a token budget,
 // then every running sequence advances by one token per pass. Chat, batch files, the server and evaluation generate through it.
 // No files, no templates (prompt.h); one thread runs step(), any thread may submit and cancel.
 #pragma once
@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "nn/model.h"
+#include "run/answer.h"
 #include "run/sampler.h"
 #include "text/tokenizer.h"
 
@@ -28,7 +29,7 @@ struct GenerationDefaults {
 // generation: generation_config.json (null: none). EOS ids (one or a list) come from there, else from config (or its text_config).
 GenerationDefaults read_generation_defaults(const Json& generation, const Json& config);
 
-struct EngineOptions {
+struct SchedulerOptions {
   int64_t max_running = 16;       // sequences that advance together
   int64_t prefill_tokens = 2048;  // prompt tokens read in one pass (one longer prompt goes alone)
   int64_t max_kv_tokens = 0;      // prompt and answer tokens of all running sequences; 0: no limit
@@ -42,38 +43,10 @@ struct EngineOptions {
   }
 };
 
-enum class FinishReason { stop, length, cancelled, failed };
-std::string_view to_string(FinishReason reason);
-
-struct Usage {
-  int64_t prompt_tokens = 0, completion_tokens = 0;
-  double prefill_seconds = 0;  // of the pass that read the prompt (shared with the prompts beside it)
-  double decode_seconds = 0;   // of the passes after it
-};
-
-struct TokenEvent {
-  int64_t request = 0;
-  std::optional<int64_t> token;  // absent when the event only closes the answer
-  std::string text;              // safe to show; often empty
-  std::optional<Logprobs> logprobs;
-  std::optional<FinishReason> finish;
-};
-
-struct Answer {
-  std::vector<int64_t> ids;  // a closing EOS included
-  std::string text;          // without EOS and stop string
-  FinishReason finish = FinishReason::stop;
-  std::string stop;            // the stop string found
-  std::optional<Error> error;  // of FinishReason::failed
-  Usage usage;
-  uint64_t seed = 0;
-  std::vector<Logprobs> logprobs;  // per token, when asked for
-};
-
 struct GenerateRequest {
   ModelInputs inputs;  // one sequence; position_ids by the model's rule when undefined
   int64_t max_new_tokens = 256, min_new_tokens = 0;
-  SamplingOptions sampling;  // over the engine's defaults
+  SamplingOptions sampling;  // over the scheduler's defaults
   std::vector<std::pair<int64_t, float>> logit_bias;
   std::vector<std::string> stop;  // needs a tokenizer
   bool ignore_eos = false;
@@ -85,29 +58,29 @@ struct GenerateRequest {
   std::function<int64_t(std::span<float>, int64_t)> choose;
 };
 
-struct EngineStats {
+struct SchedulerStats {
   int64_t prefill_tokens = 0, decode_tokens = 0, passes = 0;
   double prefill_seconds = 0, decode_seconds = 0;
 };
 
-class Engine {
+class Scheduler {
  public:
-  // The model must outlive the engine. Without a tokenizer answers have ids only.
-  Engine(const Model& model, std::optional<Tokenizer> tokenizer, GenerationDefaults defaults, EngineOptions options = {});
-  ~Engine();
+  // The model must outlive the scheduler. Without a tokenizer answers have ids only.
+  Scheduler(const Model& model, std::optional<Tokenizer> tokenizer, GenerationDefaults defaults, SchedulerOptions options = {});
+  ~Scheduler();
 
   // Queues a request and returns its number. Error(usage) for an empty prompt, one as long as the context, or bad options;
   // Error(mismatch) for ids outside the vocabulary.
   int64_t submit(GenerateRequest request);
   void cancel(int64_t request);
-  // One pass. False when nothing is waiting or running. An Error of a pass fails the requests in it, not the engine.
+  // One pass. False when nothing is waiting or running. An Error of a pass fails the requests in it, not the scheduler.
   bool step();
   // Steps until everything is done.
   void run();
   // Submits one request and runs until all is done. A failed request throws its Error.
   Answer generate(GenerateRequest request);
 
-  EngineStats stats() const;
+  SchedulerStats stats() const;
   int64_t kv_bytes() const;  // of the running sequences
   int64_t context() const;   // tokens a sequence may have
   const GenerationDefaults& defaults() const;
