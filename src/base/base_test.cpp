@@ -9,6 +9,7 @@
 #include "base/fields.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/pattern.h"
 #include "base/progress.h"
 #include "base/rng.h"
 #include "base/strings.h"
@@ -174,6 +175,17 @@ TEST(ProgressEvents, TheLastEventIsFinishedAndCountsEverything) {
   EXPECT_TRUE(seen.back().finished);
   EXPECT_EQ(seen.back().done, 10);
   EXPECT_GT(seen.back().rss, 0u);
+}
+
+TEST(Patterns, AnchorAsTheirNamesSay) {
+  Pattern p("mlp\\.(up|down)");
+  EXPECT_TRUE(p.found_in("layers.3.mlp.up_proj"));
+  EXPECT_FALSE(p.matches_start("layers.3.mlp.up_proj"));
+  EXPECT_TRUE(p.matches_start("mlp.down_proj"));
+  EXPECT_FALSE(p.matches("mlp.down_proj"));
+  EXPECT_TRUE(p.matches("mlp.down"));
+  EXPECT_FALSE(p.found_in(std::string(5000, 'x') + "mlp.up"));
+  EXPECT_THROW(Pattern("(unclosed"), Error);
 }
 
 TEST(Errors, ContextIsPutInFront) {
