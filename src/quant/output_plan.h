@@ -1,0 +1,66 @@
+// OutputPlan: every tensor of the output, its file and offset, before a weight is read. Each source tensor is copied as it is or becomes
+// the tensors of a quantized layer; nothing else appears and nothing is left out (checked). No writing here.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ckpt/format.h"
+#include "ckpt/shards.h"
+#include "quant/select.h"
+
+namespace statera {
+
+struct LayerPlan {
+  StoredLinear stored;
+  std::shared_ptr<LinearSite> site;
+  std::string source;                // on-disk tensor it comes from: "<path>.weight"
+  std::vector<TensorPlan> tensors;   // what it becomes
+};
+
+// Work that is done, synced and journalled at once: a block, or all that lies outside blocks.
+struct UnitPlan {
+  std::string name;                  // internal path of the block, "model.layers.3", or "outside blocks"
+  bool language = false;             // block of the language stack
+  int64_t block = -1;
+  std::vector<size_t> layers;        // indices of OutputPlan::layers
+  std::vector<std::string> kept;     // on-disk tensors copied as they are
+  uint64_t source_bytes = 0;
+};
+
+// Tensors of one role.
+struct RoleCount {
+  int64_t quantized_layers = 0, kept_layers = 0, kept_tensors = 0;
+  uint64_t source_bytes = 0, result_bytes = 0;
+};
+
+struct OutputPlan {
+  std::vector<LayerPlan> layers;
+  std::vector<UnitPlan> units;
+  ShardPlan shards;
+  Json config;                       // config.json of the output
+  std::map<std::string, RoleCount> roles;
+  std::map<std::string, std::string> internal_of;   // on-disk tensor -> internal name, of the model's parameters
+  std::vector<std::string> unknown;  // tensors that the model does not know; kept
+  std::vector<std::string> warnings;
+  int64_t weights = 0;               // quantized weights (elements)
+  uint64_t source_bytes = 0, result_bytes = 0;  // of tensor data
+  uint64_t quantized_bytes = 0;      // of the quantized layers' tensors
+};
+
+struct PlanOptions {
+  QSpec weights;
+  std::optional<ActQuant> act;
+  SelectOptions select;
+  std::string format = "compressed-tensors";
+  uint64_t max_shard_bytes = kDefaultShardBytes;
+};
+
+// Error(unsupported): a source that is quantized already. Error(usage): see select_layers. Error(bad_file): a layer without its tensor.
+OutputPlan plan_output(const Model& model, const CheckpointSource& source, const PlanOptions& options);
+
+}  // namespace statera

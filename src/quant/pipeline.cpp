@@ -1,0 +1,297 @@
+// Plan, staging, units, finishing touches, checking, publishing.
+#include "quant/pipeline.h"
+
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <future>
+
+#include "base/error.h"
+#include "base/strings.h"
+#include "quant/manifest.h"
+#include "quant/sha256.h"
+#include "quant/side_files.h"
+#include "quant/staging.h"
+#include "quant/unit.h"
+#include "quant/verify.h"
+
+namespace statera {
+namespace {
+
+constexpr uint64_t kBaseRam = 256u << 20;  // program, LibTorch and bookkeeping
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+Json options_json(const QuantizeSettings& s) {
+  Json j = Json::object();
+  j.set("w_bits", s.plan.weights.bits);
+  j.set("w_group", s.plan.weights.group);
+  j.set("symmetric", s.plan.weights.symmetric);
+  j.set("a_bits", s.plan.act ? s.plan.act->bits : 16);
+  j.set("format", s.plan.format);
+  j.set("max_shard_bytes", s.plan.max_shard_bytes);
+  j.set("quantize_vision", s.plan.select.vision);
+  j.set("quantize_projector", s.plan.select.projector);
+  j.set("quantize_head", s.plan.select.head);
+  j.set("ignore", Json(s.plan.select.ignore));
+  j.set("seed", s.seed);
+  return j;
+}
+
+// The manifest without its list of files.
+Json run_json(const Model& model, const CheckpointSource& source, const QuantizeSettings& s, const OutputPlan& plan) {
+  const Checkpoint& ckpt = source.checkpoint();
+  std::error_code ec;
+  Json from = Json::object();
+  from.set("name", std::filesystem::weakly_canonical(ckpt.directory(), ec).filename().string());
+  from.set("model_type", model.config.get_string("model_type", ""));
+  from.set("tensors", static_cast<int64_t>(ckpt.names().size()));
+  from.set("bytes", plan.source_bytes);
+  Json j = Json::object();
+  j.set("statera", s.version);
+  j.set("method", s.method);
+  j.set("options", options_json(s));
+  j.set("source", std::move(from));
+  j.set("quantized_layers", static_cast<int64_t>(plan.layers.size()));
+  j.set("kept_tensors", static_cast<int64_t>(ckpt.names().size() - plan.layers.size()));
+  return j;
+}
+
+// What makes two runs the same work: program version, options, and the source as far as it shows without reading weights.
+std::string plan_identity(const CheckpointSource& source, const QuantizeSettings& s) {
+  Json j = options_json(s);
+  j.set("version", s.version);
+  j.set("method", s.method);
+  j.set("config", source.checkpoint().config());
+  Json files = Json::array();
+  for (const SafetensorsFile& f : source.checkpoint().files()) {
+    struct stat st{};
+    if (::stat(f.path().c_str(), &st) != 0) throw io_error(f.path(), errno);
+    const uint64_t header = f.tensors().empty() ? f.mapping().size() : f.tensors().front().offset;
+    Json one = Json::object();
+    one.set("bytes", f.mapping().size());
+    one.set("header", sha256({reinterpret_cast<const char*>(f.mapping().data()), header}));
+    one.set("seconds", static_cast<int64_t>(st.st_mtim.tv_sec));
+    one.set("nanoseconds", static_cast<int64_t>(st.st_mtim.tv_nsec));
+    files.push(std::move(one));
+  }
+  j.set("files", std::move(files));
+  return sha256(j.dump());
+}
+
+// Everything but the weights: (name, text) of files made here.
+std::vector<std::pair<std::string, std::string>> small_files(const OutputPlan& plan) {
+  std::vector<std::pair<std::string, std::string>> out;
+  const std::string index = plan.shards.index_json();
+  if (!index.empty()) out.emplace_back("model.safetensors.index.json", index);
+  out.emplace_back("config.json", plan.config.dump(2) + "\n");
+  return out;
+}
+
+uint64_t expected_ram(const CheckpointSource& source, const OutputPlan& plan) {
+  // A layer at a time: its pages, its codes (a byte each), its encoded tensors.
+  uint64_t layer = 0;
+  for (const LayerPlan& l : plan.layers) {
+    uint64_t encoded = 0;
+    for (const TensorPlan& t : l.tensors) encoded += t.bytes();
+    layer = std::max(layer, source.checkpoint().find(l.source)->bytes + static_cast<uint64_t>(l.stored.out * l.stored.in) + 2 * encoded);
+  }
+  return kBaseRam + layer;
+}
+
+class Run {
+ public:
+  Run(const Model& model, const CheckpointSource& source, const QuantizeSettings& settings, const std::string& out)
+      : source_(source), settings_(settings), start_(std::chrono::steady_clock::now()) {
+    check_settings(settings);
+    recipe_ = method_named(settings.method).make_steps({settings.plan.weights, settings.plan.act, settings.seed});
+    for (const auto& step : recipe_) {
+      if (step->needs_data()) throw Error(ErrorKind::unsupported, "method " + settings.method + " needs calibration samples, and this version quantizes without running the model");
+    }
+    target_ = check_target(out, source.checkpoint().directory(), settings.overwrite);
+    plan_ = plan_output(model, source, settings.plan);
+    sides_ = side_files(source.checkpoint().directory());
+    run_ = run_json(model, source, settings, plan_);
+    describe(out);
+    if (settings.max_ram && report_.expected_ram > settings.max_ram) {
+      throw Error(ErrorKind::memory, "about " + human_bytes(static_cast<double>(report_.expected_ram)) + " of memory are needed, --max-ram allows " + human_bytes(static_cast<double>(settings.max_ram)));
+    }
+  }
+
+  QuantizeReport planned() {
+    report_.planned_only = true;
+    return report_;
+  }
+
+  QuantizeReport execute(Model& model, const QuantizeHooks& hooks) {
+    Staging staging(target_, plan_identity(source_, settings_), settings_.restart);
+    try {
+      check_space(staging);
+      round_units(model, staging, hooks);
+      finish(staging);
+    } catch (const Error& e) {
+      // Worth keeping is what the same command can finish: not a bad source or bad files.
+      const bool passing = e.kind() == ErrorKind::io || e.kind() == ErrorKind::interrupted || e.kind() == ErrorKind::memory;
+      const size_t kept = staging.done().size();
+      if (!passing || kept == 0) {
+        staging.discard();
+        throw;
+      }
+      throw Error(e.kind(), e.message() + " (" + std::to_string(kept) + " of " + std::to_string(plan_.units.size()) + " blocks are kept: the same command goes on from there)");
+    }
+    report_.seconds = seconds_since(start_);
+    report_.peak_rss = peak_resident_bytes();
+    return report_;
+  }
+
+ private:
+  void describe(const std::string& out) {
+    QuantizeReport& r = report_;
+    r.out = out;
+    r.method = settings_.method;
+    r.format = settings_.plan.format;
+    r.w_bits = settings_.plan.weights.bits;
+    r.w_group = settings_.plan.weights.group;
+    r.symmetric = settings_.plan.weights.symmetric;
+    r.a_bits = settings_.plan.act ? settings_.plan.act->bits : 16;
+    r.source_bytes = plan_.source_bytes;
+    r.result_bytes = plan_.result_bytes;
+    r.quantized_weights = static_cast<uint64_t>(plan_.weights);
+    r.quantized_bytes = plan_.quantized_bytes;
+    r.units = static_cast<int64_t>(plan_.units.size());
+    for (const auto& [name, c] : plan_.roles) r.roles.push_back({name, c.quantized_layers, c.kept_layers, c.kept_tensors, c.source_bytes, c.result_bytes});
+    r.warnings = plan_.warnings;
+    for (const std::string& name : sides_.left_out) r.warnings.push_back(name + " is not carried over (a pickle or too large)");
+    r.expected_ram = expected_ram(source_, plan_);
+    for (const auto& f : plan_.shards.files) r.files.emplace_back(f.name, f.plan.bytes);
+    for (const auto& [name, text] : small_files(plan_)) r.files.emplace_back(name, text.size());
+    for (const auto& f : sides_.carried) r.files.push_back(f);
+    std::sort(r.files.begin(), r.files.end());
+    std::vector<FileDigest> digests;
+    for (const auto& [name, bytes] : r.files) digests.push_back({name, bytes, std::string(64, '0')});
+    r.files.emplace_back("statera.json", manifest_text(run_, digests).size());
+  }
+
+  // One clear line before hours of work; what an earlier run reserved counts as available.
+  void check_space(const Staging& staging) const {
+    struct statvfs fs{};
+    if (::statvfs(staging.folder().c_str(), &fs) != 0) return;
+    uint64_t available = static_cast<uint64_t>(fs.f_bavail) * fs.f_frsize;
+    for (const auto& entry : std::filesystem::directory_iterator(staging.folder())) {
+      struct stat st{};
+      if (::stat(entry.path().c_str(), &st) == 0) available += static_cast<uint64_t>(st.st_blocks) * 512;
+    }
+    if (available < report_.disk_bytes()) {
+      throw Error(ErrorKind::io, staging.folder() + ": no space: " + human_bytes(static_cast<double>(report_.disk_bytes())) + " are needed, " + human_bytes(static_cast<double>(available)) + " are free");
+    }
+  }
+
+  void round_units(Model& model, Staging& staging, const QuantizeHooks& hooks) {
+    std::vector<ShardFile> shards;
+    for (const auto& file : plan_.shards.files) shards.emplace_back(staging.folder(), file);
+    Progress progress("quantize", static_cast<double>(plan_.source_bytes), "bytes", hooks.progress);
+    const size_t resumed = resume(staging, progress);
+    for (auto& step : recipe_) step->before(model);
+    const auto begin = std::chrono::steady_clock::now();
+    uint64_t bytes = 0;
+    UnitContext context{model, source_, plan_, format_named(settings_.plan.format), shards, progress, hooks.cancel};
+    std::future<void> pending;  // the previous unit on its way to disk
+    auto settle = [&] {
+      if (!pending.valid()) return;
+      pending.get();
+      if (hooks.after_unit) hooks.after_unit(staging.done().size());
+    };
+    for (size_t i = resumed; i < plan_.units.size(); ++i) {
+      const UnitPlan& unit = plan_.units[i];
+      if (i + 1 < plan_.units.size()) prefetch_unit(source_, plan_, plan_.units[i + 1]);
+      UnitWriter writer(context, unit);
+      JournalEntry entry = writer.run(recipe_);
+      rewritten_ |= writer.rewrote();
+      bytes += unit.source_bytes;
+      errors_.insert(errors_.end(), entry.layers.begin(), entry.layers.end());
+      settle();
+      pending = std::async(std::launch::async, [&shards, &staging, touched = writer.touched(), entry = std::move(entry)] {
+        for (size_t s : touched) shards[s].sync();
+        staging.add(entry);
+      });
+    }
+    settle();
+    progress.finish();
+    report_.rounding_seconds = seconds_since(begin);
+    report_.gigabytes_per_second = report_.rounding_seconds > 0 ? static_cast<double>(bytes) / report_.rounding_seconds / 1e9 : 0;
+    for (const auto& [name, error] : errors_) report_.layers.push_back({name, error.relative()});
+  }
+
+  // Takes over the journal's units, which are the plan's first ones.
+  size_t resume(const Staging& staging, Progress& progress) {
+    uint64_t bytes = 0;
+    check(staging.done().size() <= plan_.units.size(), "a journal longer than its plan");
+    for (size_t i = 0; i < staging.done().size(); ++i) {
+      const JournalEntry& entry = staging.done()[i];
+      if (entry.unit != plan_.units[i].name) throw Error(ErrorKind::mismatch, staging.folder() + ": its journal does not fit the plan; --restart removes it");
+      errors_.insert(errors_.end(), entry.layers.begin(), entry.layers.end());
+      bytes += plan_.units[i].source_bytes;
+    }
+    progress.resume_at(static_cast<double>(bytes));
+    report_.resumed_units = static_cast<int64_t>(staging.done().size());
+    return staging.done().size();
+  }
+
+  void finish(Staging& staging) {
+    const auto begin = std::chrono::steady_clock::now();
+    copy_side_files(sides_, source_.checkpoint().directory(), staging.folder());
+    report_.verified = verify_output(staging.folder(), plan_, source_, errors_, rewritten_);
+    for (const auto& [name, text] : small_files(plan_)) write_file_atomic(staging.folder() + "/" + name, text);
+    std::vector<std::string> names;
+    for (const auto& [name, bytes] : report_.files) {
+      if (name != "statera.json") names.push_back(name);
+    }
+    const std::string manifest = manifest_text(run_, digest_files(staging.folder(), names));
+    write_file_atomic(staging.folder() + "/statera.json", manifest);
+    for (const auto& [name, bytes] : report_.files) {
+      const uint64_t written = file_size(staging.folder() + "/" + name);
+      if (written != bytes) throw Error(ErrorKind::io, staging.folder() + "/" + name + ": " + std::to_string(written) + " bytes, planned were " + std::to_string(bytes));
+    }
+    staging.publish();
+    report_.checking_seconds = seconds_since(begin);
+  }
+
+  const CheckpointSource& source_;
+  const QuantizeSettings& settings_;
+  std::chrono::steady_clock::time_point start_;
+  Recipe recipe_;
+  std::string target_;
+  OutputPlan plan_;
+  SideFiles sides_;
+  Json run_;
+  QuantizeReport report_;
+  std::vector<std::pair<std::string, RoundingError>> errors_;
+  bool rewritten_ = false;
+};
+
+}  // namespace
+
+void check_settings(const QuantizeSettings& s) {
+  const QSpec& w = s.plan.weights;
+  if (w.bits < 2 || w.bits > 8) throw Error(ErrorKind::usage, "--w-bits must be between 2 and 8, is " + std::to_string(w.bits));
+  if (w.group == 0 || w.group < -1) throw Error(ErrorKind::usage, "--w-group must be positive, or -1 for one scale per row; is " + std::to_string(w.group));
+  if (!s.plan.act) return;
+  if (s.plan.act->bits != 8) throw Error(ErrorKind::usage, "--a-bits must be 16 (floating) or 8, is " + std::to_string(s.plan.act->bits));
+  if (w.group != -1) throw Error(ErrorKind::usage, "--a-bits 8 takes one scale per row of the weights: give --w-group -1");
+  if (!w.symmetric) throw Error(ErrorKind::usage, "--a-bits 8 takes symmetric weights: give --sym");
+}
+
+QuantizeReport plan_quantization(const Model& model, const CheckpointSource& source, const QuantizeSettings& settings, const std::string& out) {
+  return Run(model, source, settings, out).planned();
+}
+
+QuantizeReport run_quantization(Model& model, const CheckpointSource& source, const QuantizeSettings& settings, const std::string& out, const QuantizeHooks& hooks) {
+  return Run(model, source, settings, out).execute(model, hooks);
+}
+
+}  // namespace statera

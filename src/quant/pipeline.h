@@ -1,0 +1,44 @@
+// The pipeline: the only driver of quantization. Plans the whole output, then works unit by unit (a block, or all outside blocks): steps
+// round its layers, results are encoded and written at their offsets, other tensors copied, source pages released, the shards synced, a
+// line added to the journal. Data-free recipes only so far: a step that needs samples is refused before anything is written.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <string>
+
+#include "base/progress.h"
+#include "quant/output_plan.h"
+#include "quant/recipe.h"
+#include "quant/report.h"
+
+namespace statera {
+
+struct QuantizeSettings {
+  std::string method = "rtn";
+  PlanOptions plan;
+  uint64_t seed = 0;
+  uint64_t max_ram = 0;    // bytes; 0: no limit. Compared with the expectation before work begins
+  bool restart = false;    // drop unfinished work
+  bool overwrite = false;  // replace an existing checkpoint folder
+  std::string version;     // of the program, for manifest and plan identity
+};
+
+struct QuantizeHooks {
+  ProgressSink progress;
+  const std::atomic<bool>* cancel = nullptr;
+  // After a unit is in the journal; for tests that stop a run there.
+  std::function<void(size_t units_done)> after_unit;
+};
+
+// Error(usage) for combinations that no format or engine takes: 8-bit activations with groups, asymmetric weights or other than 8 or 16 bits.
+void check_settings(const QuantizeSettings& settings);
+
+// What run_quantization would write, to the byte; reads no weights.
+QuantizeReport plan_quantization(const Model& model, const CheckpointSource& source, const QuantizeSettings& settings, const std::string& out);
+
+// Quantizes into `out`, resuming unfinished work of the same plan. A failure keeps finished units for the next run and says so.
+QuantizeReport run_quantization(Model& model, const CheckpointSource& source, const QuantizeSettings& settings, const std::string& out,
+                                const QuantizeHooks& hooks = {});
+
+}  // namespace statera

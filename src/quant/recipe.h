@@ -1,0 +1,92 @@
+// Step, Recipe, Method: how a quantization method attaches to the pipeline (quant/pipeline.h, the only driver).
+// A recipe is a vector of steps; a method is a named recipe, one folder of methods/ each. Steps are thin: they fetch weights and
+// statistics, call pure functions of their algo.h and hand results back. They never open, write or plan files.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "nn/model.h"
+#include "nn/qtensor.h"
+#include "nn/weight.h"
+
+namespace statera {
+
+// What a step gathers at one linear layer while a block runs over the samples; it lives for one phase of one block.
+class Accumulator {
+ public:
+  virtual ~Accumulator() = default;
+  // As Tap::linear: x rotated but not quantized, y with bias and adapter.
+  virtual void add(const at::Tensor& x_TK, const at::Tensor& y_TN, const Pass& pass) = 0;
+};
+
+// Sums over one weight matrix: (dequantized - w)^2 and w^2.
+struct RoundingError {
+  double error = 0, weight = 0;
+  // Frobenius norm of the error over that of the weight; 0 for an all-zero weight.
+  double relative() const;
+};
+RoundingError rounding_error(const at::Tensor& W_NK, const QTensor& q);
+
+// One phase of one block, as a step's apply sees it. Layers outside blocks (head, projector) come as a block of their own with index -1.
+class BlockJob {
+ public:
+  virtual ~BlockJob() = default;
+  virtual const std::string& name() const = 0;    // "model.layers.3"
+  virtual const Stack* stack() const = 0;         // nullptr outside blocks
+  virtual int64_t index() const = 0;
+  // The layers of this phase that the user's selection quantizes. Their weights are dense: site.weight->dense() is [N, K].
+  virtual std::span<const std::shared_ptr<LinearSite>> layers() const = 0;
+  // What a layer's weight is to become; spec and act of the run.
+  virtual const QSpec& spec() const = 0;
+  // What watch() returned for this layer, filled; nullptr when it returned nothing.
+  virtual Accumulator* statistics(const LinearSite& site) = 0;
+  // The layer is done: its QTensor is encoded and written, and serves the block's next run. Exactly once per layer. `error` is measured
+  // when absent. NaN or zero scales are Error(bad_file) naming the layer.
+  virtual void finish(const LinearSite& site, QTensor q, std::optional<RoundingError> error = {}) = 0;
+  // Error(bad_file) naming file and tensor: this weight cannot be quantized.
+  [[noreturn]] virtual void refuse(const LinearSite& site, std::string_view reason) const = 0;
+  // A parameter of this block that the checkpoint keeps floating gets another value (a norm that took up a scale): same shape, stored
+  // in its old dtype. `name` is internal, with ".weight" or ".bias".
+  virtual void rewrite(const std::string& name, const at::Tensor& value) = 0;
+};
+
+class Step {
+ public:
+  virtual ~Step() = default;
+  // Whether it needs samples run through the model: watch() and the statistics of apply().
+  virtual bool needs_data() const { return false; }
+  // Once, before any block.
+  virtual void before(Model& model) {}
+  // Called for every selected layer of a phase; nullptr: nothing to gather here.
+  virtual std::unique_ptr<Accumulator> watch(const LinearSite& site) { return nullptr; }
+  virtual void apply(BlockJob& job) = 0;
+};
+
+using Recipe = std::vector<std::unique_ptr<Step>>;
+
+struct RecipeOptions {
+  QSpec weights;
+  std::optional<ActQuant> act;
+  uint64_t seed = 0;
+};
+
+struct Method {
+  const char* name;     // --method, the name of the folder
+  const char* summary;  // one line
+  Recipe (*make_steps)(const RecipeOptions& options);
+};
+
+// Generated from the folders of src/quant/methods/.
+std::span<const Method* const> methods();
+// Error(usage) naming the nearest method when there is none of that name.
+const Method& method_named(std::string_view name);
+
+}  // namespace statera

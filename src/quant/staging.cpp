@@ -1,0 +1,161 @@
+// Folders, the lock and the lines of the journal. A torn last line (killed while appending) is dropped.
+#include "quant/staging.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
+
+namespace statera {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr const char* kJournal = "journal.jsonl";
+constexpr const char* kMark = ".partial-";
+constexpr size_t kIdLength = 16;
+
+bool is_partial_of(const std::string& name, const std::string& target_name) {
+  const std::string prefix = target_name + kMark;
+  return name.size() == prefix.size() + kIdLength && name.starts_with(prefix) &&
+         std::all_of(name.begin() + static_cast<ptrdiff_t>(prefix.size()), name.end(), [](unsigned char c) { return std::isxdigit(c); });
+}
+
+Json entry_to_json(const JournalEntry& e) {
+  Json layers = Json::array();
+  for (const auto& [name, error] : e.layers) layers.push(Json(Json::Array{name, error.error, error.weight}));
+  Json j = Json::object();
+  j.set("unit", e.unit);
+  j.set("layers", std::move(layers));
+  return j;
+}
+
+JournalEntry entry_from_json(const Json& j) {
+  JournalEntry e{j.at("unit").as_string("unit"), {}};
+  for (const Json& l : j.at("layers").as_array("layers")) {
+    const auto& a = l.as_array("layer");
+    if (a.size() != 3) throw Error(ErrorKind::bad_file, "layer: expected name and two sums");
+    e.layers.emplace_back(a[0].as_string(), RoundingError{a[1].as_double(), a[2].as_double()});
+  }
+  return e;
+}
+
+void remove_tree(const std::string& folder) {
+  std::error_code ec;
+  fs::remove_all(folder, ec);
+  if (ec) throw io_error(folder, ec.value());
+}
+
+}  // namespace
+
+std::string check_target(const std::string& target, const std::string& source, bool overwrite) {
+  if (target.empty()) throw Error(ErrorKind::usage, "no output folder given");
+  std::error_code ec;
+  fs::path absolute = fs::weakly_canonical(fs::absolute(target), ec);
+  if (ec) throw io_error(target, ec.value());
+  std::string path = absolute.string();
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  absolute = path;
+  if (!fs::is_directory(absolute.parent_path(), ec)) throw Error(ErrorKind::not_found, absolute.parent_path().string() + ": no such directory (the output folder's parent must exist)");
+  const fs::path from = fs::weakly_canonical(fs::absolute(source), ec);
+  for (fs::path p = from; !p.empty(); p = p.parent_path()) {
+    if (p == absolute) throw Error(ErrorKind::usage, target + ": the output folder is the source or holds it; choose another");
+    if (p == p.parent_path()) break;
+  }
+  if (!fs::exists(absolute, ec)) return path;
+  if (!fs::is_directory(absolute, ec)) throw Error(ErrorKind::usage, target + ": exists and is no folder");
+  if (fs::is_empty(absolute, ec)) return path;
+  if (!overwrite) throw Error(ErrorKind::usage, target + ": exists and is not empty; choose another folder, or --overwrite to replace it");
+  if (!is_file(path + "/config.json")) throw Error(ErrorKind::usage, target + ": is no checkpoint (no config.json), so --overwrite does not replace it");
+  return path;
+}
+
+Staging::Staging(std::string target, const std::string& plan_hash, bool restart) : target_(std::move(target)) {
+  folder_ = target_ + kMark + plan_hash.substr(0, kIdLength);
+  journal_ = folder_ + "/" + kJournal;
+  const fs::path parent = fs::path(target_).parent_path();
+  std::vector<std::string> others;
+  for (const auto& entry : fs::directory_iterator(parent)) {
+    if (is_partial_of(entry.path().filename().string(), fs::path(target_).filename().string())) others.push_back(entry.path().string());
+  }
+  for (const std::string& other : others) {
+    if (restart) {
+      remove_tree(other);
+    } else if (other != folder_) {
+      throw Error(ErrorKind::mismatch, other + ": unfinished work for this output with other options, another version or a changed source; repeat that run's command to finish it, or --restart to remove it");
+    }
+  }
+  std::error_code ec;
+  fs::create_directory(folder_, ec);
+  if (ec) throw io_error(folder_, ec.value());
+  open_journal(plan_hash);
+}
+
+Staging::~Staging() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+void Staging::open_journal(const std::string& plan_hash) {
+  fd_ = ::open(journal_.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0666);
+  if (fd_ < 0) throw io_error(journal_, errno);
+  if (::flock(fd_, LOCK_EX | LOCK_NB) != 0) throw Error(ErrorKind::io, folder_ + ": another process is working there");
+  const std::string text = read_file(journal_);
+  size_t at = 0, line = 0;
+  for (size_t end; (end = text.find('\n', at)) != text.npos; at = end + 1, ++line) {
+    const std::string where = journal_ + ":" + std::to_string(line + 1);
+    Json j = Json::parse(std::string_view(text).substr(at, end - at), where);
+    if (line > 0) {
+      done_.push_back(with_context(where, [&] { return entry_from_json(j); }));
+    } else if (j.get_string("plan", "") != plan_hash) {
+      throw Error(ErrorKind::mismatch, journal_ + ": belongs to another plan; --restart removes it");
+    }
+  }
+  if (at < text.size() && ::ftruncate(fd_, static_cast<off_t>(at)) != 0) throw io_error(journal_, errno);
+  if (line > 0) return;
+  Json head = Json::object();
+  head.set("journal", 1);
+  head.set("plan", plan_hash);
+  const std::string first = head.dump() + "\n";
+  if (::write(fd_, first.data(), first.size()) != static_cast<ssize_t>(first.size()) || ::fsync(fd_) != 0) throw io_error(journal_, errno);
+  sync_directory(folder_);
+}
+
+void Staging::add(const JournalEntry& entry) {
+  const std::string line = entry_to_json(entry).dump() + "\n";
+  ssize_t n = ::write(fd_, line.data(), line.size());
+  if (n != static_cast<ssize_t>(line.size())) throw io_error(journal_, n < 0 ? errno : ENOSPC);
+  if (::fdatasync(fd_) != 0) throw io_error(journal_, errno);
+  done_.push_back(entry);
+}
+
+void Staging::publish() {
+  check(fd_ >= 0, "published twice");
+  // The lock goes with the file; nobody else can have opened it without.
+  if (::unlink(journal_.c_str()) != 0) throw io_error(journal_, errno);
+  ::close(std::exchange(fd_, -1));
+  sync_directory(folder_);
+  std::error_code ec;
+  std::string old;
+  if (fs::exists(target_, ec) && !fs::is_empty(target_, ec)) {
+    old = target_ + ".old-" + folder_.substr(folder_.size() - kIdLength);
+    fs::rename(target_, old, ec);
+    if (ec) throw io_error(target_, ec.value());
+  }
+  fs::rename(folder_, target_, ec);
+  if (ec) throw io_error(target_, ec.value());
+  sync_directory(fs::path(target_).parent_path().string());
+  if (!old.empty()) remove_tree(old);
+}
+
+void Staging::discard() {
+  if (fd_ >= 0) ::close(std::exchange(fd_, -1));
+  remove_tree(folder_);
+}
+
+}  // namespace statera

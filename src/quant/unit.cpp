@@ -1,0 +1,115 @@
+// Encoding, copying and the accounting of one unit.
+#include "quant/unit.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+
+namespace statera {
+namespace {
+
+constexpr uint64_t kCopyPiece = 8u << 20;
+
+void check_scales(const QTensor& q, const std::string& place) {
+  const at::Tensor s = q.scale.to(at::kFloat).contiguous();
+  const float* v = s.const_data_ptr<float>();
+  for (int64_t i = 0; i < s.numel(); ++i) {
+    if (!std::isfinite(v[i]) || v[i] == 0) throw Error(ErrorKind::bad_file, place + ": rounding gave a scale that is no positive number");
+  }
+}
+
+}  // namespace
+
+UnitWriter::UnitWriter(const UnitContext& context, const UnitPlan& unit) : context_(context), unit_(unit) {
+  entry_.unit = unit.name;
+  for (size_t i : unit.layers) {
+    const LayerPlan& l = context.plan.layers[i];
+    sites_.push_back(l.site);
+    open_.insert(l.site->path);
+    spec_ = l.stored.spec;
+  }
+}
+
+JournalEntry UnitWriter::run(Recipe& recipe) {
+  if (!sites_.empty()) {
+    for (auto& step : recipe) step->apply(*this);
+  }
+  check(open_.empty(), "a step left a layer unfinished: " + (open_.empty() ? std::string() : *open_.begin()));
+  for (const std::string& name : unit_.kept) copy(name);
+  for (const auto& [name, value] : rewritten_) {
+    const std::string disk = context_.source.disk_tensor(name);
+    check(std::find(unit_.kept.begin(), unit_.kept.end(), disk) != unit_.kept.end(), "rewritten tensor is no kept one of this block: " + name);
+  }
+  return std::move(entry_);
+}
+
+const LayerPlan& UnitWriter::layer_of(const LinearSite& site) const {
+  for (size_t i : unit_.layers) {
+    if (context_.plan.layers[i].site.get() == &site) return context_.plan.layers[i];
+  }
+  throw Bug("layer of another block: " + site.path);
+}
+
+void UnitWriter::finish(const LinearSite& site, QTensor q, std::optional<RoundingError> error) {
+  const LayerPlan& layer = layer_of(site);
+  check(open_.erase(site.path) == 1, "layer finished twice: " + site.path);
+  const Checkpoint& ckpt = context_.source.checkpoint();
+  check_scales(q, ckpt.place(layer.source));
+  if (!error) error = rounding_error(site.weight->dense(), q);
+  for (const auto& [name, tensor] : context_.format.encode(layer.stored, q)) shard_of(name).write(name, tensor);
+  entry_.layers.emplace_back(layer.stored.path, *error);
+  context_.progress.advance(static_cast<double>(ckpt.find(layer.source)->bytes), unit_.name);
+  ckpt.release(layer.source);
+  check_cancelled();
+}
+
+void UnitWriter::refuse(const LinearSite& site, std::string_view reason) const {
+  throw Error(ErrorKind::bad_file, context_.source.checkpoint().place(layer_of(site).source) + ": " + std::string(reason));
+}
+
+void UnitWriter::rewrite(const std::string& name, const at::Tensor& value) { rewritten_[name] = value; }
+
+ShardFile& UnitWriter::shard_of(const std::string& name) {
+  const size_t i = context_.plan.shards.file_of.at(name);
+  touched_.insert(i);
+  return context_.shards[i];
+}
+
+void UnitWriter::copy(const std::string& name) {
+  const Checkpoint& ckpt = context_.source.checkpoint();
+  const SafetensorsFile& file = ckpt.file_of(name);
+  const TensorInfo& info = *ckpt.find(name);
+  ShardFile& shard = shard_of(name);
+  auto internal = context_.plan.internal_of.find(name);
+  auto changed = internal == context_.plan.internal_of.end() ? rewritten_.end() : rewritten_.find(internal->second);
+  if (changed != rewritten_.end()) {
+    check(changed->second.sizes().vec() == info.shape, "rewritten tensor of another shape: " + name);
+    shard.write(name, changed->second.to(info.dtype));
+    context_.progress.advance(static_cast<double>(info.bytes), unit_.name);
+    return;
+  }
+  const MappedFile& map = file.mapping();
+  map.check_not_truncated();
+  for (uint64_t at = 0; at < info.bytes; at += kCopyPiece) {
+    const uint64_t size = std::min(kCopyPiece, info.bytes - at);
+    shard.write_bytes(name, at, map.data() + info.offset + at, size);
+    // Only whole pieces of large tensors: small neighbours share pages, and are read next.
+    if (info.bytes >= kCopyPiece) map.release(info.offset + at, size);
+    context_.progress.advance(static_cast<double>(size), unit_.name);
+    check_cancelled();
+  }
+}
+
+void UnitWriter::check_cancelled() const {
+  if (context_.cancel && context_.cancel->load()) throw Error(ErrorKind::interrupted, "stopped at " + unit_.name);
+}
+
+void prefetch_unit(const CheckpointSource& source, const OutputPlan& plan, const UnitPlan& unit) {
+  const Checkpoint& ckpt = source.checkpoint();
+  auto ask = [&](const std::string& name) { ckpt.file_of(name).prefetch(*ckpt.find(name)); };
+  for (size_t i : unit.layers) ask(plan.layers[i].source);
+  for (const std::string& name : unit.kept) ask(name);
+}
+
+}  // namespace statera

@@ -1,0 +1,65 @@
+// UnitWriter: one unit of the plan turned into bytes in the shards. Gives the steps their BlockJob; owns nothing that outlives the unit.
+#pragma once
+
+#include <atomic>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/progress.h"
+#include "ckpt/shards.h"
+#include "quant/output_plan.h"
+#include "quant/recipe.h"
+#include "quant/staging.h"
+
+namespace statera {
+
+struct UnitContext {
+  const Model& model;
+  const CheckpointSource& source;
+  const OutputPlan& plan;
+  const Format& format;
+  std::vector<ShardFile>& shards;
+  Progress& progress;
+  const std::atomic<bool>* cancel = nullptr;
+};
+
+class UnitWriter : public BlockJob {
+ public:
+  UnitWriter(const UnitContext& context, const UnitPlan& unit);
+  // Runs the steps over the unit's layers, then copies what stays. Returns the line for the journal.
+  JournalEntry run(Recipe& recipe);
+  // Shards that were written to, as indices.
+  const std::set<size_t>& touched() const { return touched_; }
+  bool rewrote() const { return !rewritten_.empty(); }
+
+  const std::string& name() const override { return unit_.name; }
+  const Stack* stack() const override { return unit_.language ? &context_.model.language() : nullptr; }
+  int64_t index() const override { return unit_.block; }
+  std::span<const std::shared_ptr<LinearSite>> layers() const override { return sites_; }
+  const QSpec& spec() const override { return spec_; }
+  Accumulator* statistics(const LinearSite&) override { return nullptr; }
+  void finish(const LinearSite& site, QTensor q, std::optional<RoundingError> error) override;
+  [[noreturn]] void refuse(const LinearSite& site, std::string_view reason) const override;
+  void rewrite(const std::string& name, const at::Tensor& value) override;
+
+ private:
+  const LayerPlan& layer_of(const LinearSite& site) const;
+  void copy(const std::string& name);
+  ShardFile& shard_of(const std::string& name);
+  void check_cancelled() const;
+  const UnitContext& context_;
+  const UnitPlan& unit_;
+  QSpec spec_;
+  std::vector<std::shared_ptr<LinearSite>> sites_;
+  std::set<std::string> open_;                     // paths of layers not finished yet
+  std::map<std::string, at::Tensor> rewritten_;    // internal name -> value
+  std::set<size_t> touched_;
+  JournalEntry entry_;
+};
+
+// Asks the kernel to read the unit's source pages ahead.
+void prefetch_unit(const CheckpointSource& source, const OutputPlan& plan, const UnitPlan& unit);
+
+}  // namespace statera
