@@ -7,6 +7,8 @@
 namespace statera::kernels::i8gemm {
 namespace {
 
+constexpr int kAhead = 8192;  // bytes of codes to prefetch before use
+
 // Four bytes of x as four 16-bit lanes, repeated four times.
 inline __attribute__((always_inline)) __m256i four(const int8_t* x) {
   int32_t v;
@@ -36,6 +38,7 @@ void dot_rows(const int8_t* x, int64_t ldx, int64_t k, const uint8_t* codes, int
   for (; i + 4 <= k; i += 4) {
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) xr[r] = four(x + r * ldx + i);
+    _mm_prefetch(reinterpret_cast<const char*>(codes + i * kRowBlock) + kAhead, _MM_HINT_T0);
     step(i, xr);
   }
   if (i < k) {

@@ -7,6 +7,8 @@
 namespace statera::kernels::i8gemm {
 namespace {
 
+constexpr int kAhead = 8192;  // bytes of codes to prefetch before use
+
 inline __attribute__((always_inline)) __m512i four(const int8_t* x) {
   int32_t v;
   __builtin_memcpy(&v, x, 4);
@@ -26,7 +28,11 @@ void dot_rows(const int8_t* x, int64_t ldx, int64_t k, const uint8_t* codes, int
     for (int c = 0; c < C; ++c) {
       __m512i w[B];
 #pragma GCC unroll 2
-      for (int b = 0; b < B; ++b) w[b] = _mm512_loadu_si512(codes + b * block_bytes + (i + 4 * c) * kRowBlock);
+      for (int b = 0; b < B; ++b) {
+        const uint8_t* at = codes + b * block_bytes + (i + 4 * c) * kRowBlock;
+        w[b] = _mm512_loadu_si512(at);
+        if constexpr (R <= 8) _mm_prefetch(reinterpret_cast<const char*>(at) + kAhead, _MM_HINT_T0);  // decoding reads from memory
+      }
 #pragma GCC unroll 12
       for (int r = 0; r < R; ++r) {
         const __m512i xr = four(x + r * ldx + i + 4 * c);

@@ -9,7 +9,7 @@
 namespace statera::kernels::qgemm {
 namespace {
 
-constexpr int kAhead = 4096;  // bytes of codes to prefetch before use
+constexpr int kAhead = 8192;  // bytes of codes to prefetch before use: hardware prefetchers alone reach half of the memory speed
 #define STATERA_INLINE inline __attribute__((always_inline))
 
 // The low B bits of each lane as a signed float; what stands above them does not matter.
