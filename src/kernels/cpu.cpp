@@ -25,12 +25,12 @@ struct Feature {
   uint64_t state;  // XCR0 bits that must all be set
 };
 constexpr Feature kFeatures[] = {
-    {"avx", 1, 0, kEcx, 28, kYmm},           {"fma", 1, 0, kEcx, 12, kYmm},           {"f16c", 1, 0, kEcx, 29, kYmm},
-    {"avx2", 7, 0, kEbx, 5, kYmm},           {"avx_vnni", 7, 1, kEax, 4, kYmm},       {"avx512f", 7, 0, kEbx, 16, kZmm},
-    {"avx512dq", 7, 0, kEbx, 17, kZmm},      {"avx512bw", 7, 0, kEbx, 30, kZmm},      {"avx512vl", 7, 0, kEbx, 31, kZmm},
-    {"avx512_vbmi", 7, 0, kEcx, 1, kZmm},    {"avx512_vnni", 7, 0, kEcx, 11, kZmm},   {"avx512_vbmi2", 7, 0, kEcx, 6, kZmm},
-    {"avx512_bf16", 7, 1, kEax, 5, kZmm},    {"avx512_fp16", 7, 0, kEdx, 23, kZmm},   {"amx_tile", 7, 0, kEdx, 24, kTiles},
-    {"amx_int8", 7, 0, kEdx, 25, kTiles},    {"amx_bf16", 7, 0, kEdx, 22, kTiles},
+    {"avx", 1, 0, kEcx, 28, kYmm},        {"fma", 1, 0, kEcx, 12, kYmm},         {"f16c", 1, 0, kEcx, 29, kYmm},
+    {"avx2", 7, 0, kEbx, 5, kYmm},        {"avx_vnni", 7, 1, kEax, 4, kYmm},     {"avx512f", 7, 0, kEbx, 16, kZmm},
+    {"avx512dq", 7, 0, kEbx, 17, kZmm},   {"avx512bw", 7, 0, kEbx, 30, kZmm},    {"avx512vl", 7, 0, kEbx, 31, kZmm},
+    {"avx512_vbmi", 7, 0, kEcx, 1, kZmm}, {"avx512_vnni", 7, 0, kEcx, 11, kZmm}, {"avx512_vbmi2", 7, 0, kEcx, 6, kZmm},
+    {"avx512_bf16", 7, 1, kEax, 5, kZmm}, {"avx512_fp16", 7, 0, kEdx, 23, kZmm}, {"amx_tile", 7, 0, kEdx, 24, kTiles},
+    {"amx_int8", 7, 0, kEdx, 25, kTiles}, {"amx_bf16", 7, 0, kEdx, 22, kTiles},
 };
 
 uint64_t saved_state() {
@@ -84,7 +84,8 @@ Isa from_environment() {
   for (Isa isa : kAllIsas) {
     if (isa_name(isa) != wanted) continue;
     if (isa_supported(isa)) return isa;
-    throw std::runtime_error("STATERA_ISA=" + std::string(wanted) + ": this machine does not support it (best: " + std::string(isa_name(best())) + ")");
+    throw std::runtime_error("STATERA_ISA=" + std::string(wanted) +
+                             ": this machine does not support it (best: " + std::string(isa_name(best())) + ")");
   }
   throw std::runtime_error("STATERA_ISA=" + std::string(wanted) + ": unknown instruction set (scalar, avx2, avx512 or amx)");
 }
@@ -105,10 +106,14 @@ std::string brand() {
 
 std::string_view isa_name(Isa isa) {
   switch (isa) {
-    case Isa::scalar: return "scalar";
-    case Isa::avx2: return "avx2";
-    case Isa::avx512: return "avx512";
-    case Isa::amx: return "amx";
+    case Isa::scalar:
+      return "scalar";
+    case Isa::avx2:
+      return "avx2";
+    case Isa::avx512:
+      return "avx512";
+    case Isa::amx:
+      return "amx";
   }
   return "unknown";
 }

@@ -24,8 +24,7 @@ TEST(Cpu, ForcingASupportedIsaMakesItActive) {
 
 TEST(Cpu, SupportIsDownwardClosed) {
   EXPECT_TRUE(isa_supported(Isa::scalar));
-  for (int i = 1; i < 4; ++i)
-    EXPECT_LE(isa_supported(kAllIsas[i]), isa_supported(kAllIsas[i - 1]));
+  for (int i = 1; i < 4; ++i) EXPECT_LE(isa_supported(kAllIsas[i]), isa_supported(kAllIsas[i - 1]));
 }
 
 TEST(Cpu, AnUnknownNameInTheEnvironmentIsNamed) {

@@ -116,7 +116,7 @@ inline __attribute__((always_inline)) void transpose(__m512* r) {
       r[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
       r[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
     }
-  // now quarter q of r[4*b + c] holds column 4*q + c of rows 4*b..4*b+3
+    // now quarter q of r[4*b + c] holds column 4*q + c of rows 4*b..4*b+3
 #pragma GCC unroll 4
   for (int c = 0; c < 4; ++c) {
     const __m512 a = _mm512_shuffle_f32x4(r[c], r[4 + c], 0x88), b = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0x88);

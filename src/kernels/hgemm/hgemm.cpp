@@ -13,10 +13,14 @@ static_assert(kRowBlock == tile::kRowBlock);
 
 const Table& table() {
   switch (active_isa()) {
-    case Isa::scalar: return kScalar;
-    case Isa::avx2: return kAvx2;
-    case Isa::avx512: return kAvx512;
-    case Isa::amx: return kAvx512;  // bf16 tiles would round x
+    case Isa::scalar:
+      return kScalar;
+    case Isa::avx2:
+      return kAvx2;
+    case Isa::avx512:
+      return kAvx512;
+    case Isa::amx:
+      return kAvx512;  // bf16 tiles would round x
   }
   return kScalar;
 }

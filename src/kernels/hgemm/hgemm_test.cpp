@@ -64,8 +64,9 @@ struct Weights {
       std::memcpy(&bits, &values[i], 4);
       if (type == Type::f32) std::memcpy(at + i * 4, &bits, 4);
       const uint16_t half = type == Type::bf16 ? static_cast<uint16_t>(bits >> 16)
-                            : v == 0           ? 0
-                                               : static_cast<uint16_t>((bits >> 16 & 0x8000) | ((bits >> 23 & 255) - 112) << 10 | (bits >> 13 & 1023));
+                            : v == 0
+                                ? 0
+                                : static_cast<uint16_t>((bits >> 16 & 0x8000) | ((bits >> 23 & 255) - 112) << 10 | (bits >> 13 & 1023));
       if (type != Type::f32) std::memcpy(at + i * 2, &half, 2);
     }
   }
@@ -87,7 +88,8 @@ void expect_product(const Weights& c, int64_t m, bool with_bias) {
         size += std::fabs(p);
       }
       // gamma_K of a K-term sum, with the usual square-root behaviour of random signs and a margin of 4
-      ASSERT_NEAR(y[i * ldy + j], want, 4 * std::sqrt(static_cast<double>(k) + 8) * 0x1p-24 * size) << "m " << i << "/" << m << " n " << j << " k " << k;
+      ASSERT_NEAR(y[i * ldy + j], want, 4 * std::sqrt(static_cast<double>(k) + 8) * 0x1p-24 * size)
+          << "m " << i << "/" << m << " n " << j << " k " << k;
     }
     for (int64_t j = n; j < ldy; ++j) ASSERT_EQ(y[i * ldy + j], 12345.0f) << "wrote past N";
   }

@@ -56,8 +56,9 @@ void dot_rows(const int8_t* x, int64_t ldx, int64_t k, const uint8_t* codes, int
 
 using Dot = void (*)(const int8_t*, int64_t, int64_t, const uint8_t*, int64_t, int32_t*);
 template <int B>
-constexpr Dot kByRows[] = {nullptr,           dot_rows<1, B, 4>, dot_rows<2, B, 2>, dot_rows<3, B, 2>,  dot_rows<4, B, 2>,  dot_rows<5, B, 1>, dot_rows<6, B, 1>,
-                           dot_rows<7, B, 1>, dot_rows<8, B, 1>, dot_rows<9, B, 1>, dot_rows<10, B, 1>, dot_rows<11, B, 1>, dot_rows<12, B, 1>};
+constexpr Dot kByRows[] = {
+    nullptr,           dot_rows<1, B, 4>, dot_rows<2, B, 2>, dot_rows<3, B, 2>,  dot_rows<4, B, 2>,  dot_rows<5, B, 1>, dot_rows<6, B, 1>,
+    dot_rows<7, B, 1>, dot_rows<8, B, 1>, dot_rows<9, B, 1>, dot_rows<10, B, 1>, dot_rows<11, B, 1>, dot_rows<12, B, 1>};
 
 void dot(const int8_t* x, int64_t ldx, int rows, int64_t k, const uint8_t* codes, int64_t block_bytes, int blocks, int32_t* sums) noexcept {
   (blocks == 2 ? kByRows<2> : kByRows<1>)[rows](x, ldx, k, codes, block_bytes, sums);

@@ -15,10 +15,14 @@ static_assert(sizeof(Header) <= kHeaderBytes);
 
 const Table& table() {
   switch (active_isa()) {
-    case Isa::scalar: return kScalar;
-    case Isa::avx2: return kAvx2;
-    case Isa::avx512: return kAvx512;
-    case Isa::amx: return kAvx512;  // no tile kernel yet
+    case Isa::scalar:
+      return kScalar;
+    case Isa::avx2:
+      return kAvx2;
+    case Isa::avx512:
+      return kAvx512;
+    case Isa::amx:
+      return kAvx512;  // no tile kernel yet
   }
   return kScalar;
 }

@@ -117,7 +117,8 @@ TEST(I8gemm, ZeroPointsScalesAndBiasFollowTheDefinition) {
     const std::vector<int32_t> zx = {0, 1, -128, 127, 55, -3};
     for (bool with : {false, true}) {
       std::vector<float> y(m * n);
-      matmul(x.data(), k, m, sx.data(), with ? zx.data() : nullptr, c.packed.data(), c.spec, with ? bias.data() : nullptr, y.data(), n, 0, n);
+      matmul(x.data(), k, m, sx.data(), with ? zx.data() : nullptr, c.packed.data(), c.spec, with ? bias.data() : nullptr, y.data(), n, 0,
+             n);
       for (int64_t i = 0; i < m; ++i)
         for (int64_t j = 0; j < n; ++j) {
           int32_t sum = 0;

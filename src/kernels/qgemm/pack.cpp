@@ -19,8 +19,8 @@ int64_t scale_bytes(ScaleType t) { return t == ScaleType::f32 ? 4 : 2; }
 
 float from_f16(uint16_t h) {
   const int exponent = h >> 10 & 31, fraction = h & 1023;
-  const float magnitude = exponent ? std::ldexp(1.0f + static_cast<float>(fraction) / 1024.0f, exponent - 15)
-                                   : std::ldexp(static_cast<float>(fraction), -24);
+  const float magnitude =
+      exponent ? std::ldexp(1.0f + static_cast<float>(fraction) / 1024.0f, exponent - 15) : std::ldexp(static_cast<float>(fraction), -24);
   return h & 0x8000 ? -magnitude : magnitude;
 }
 
@@ -92,14 +92,16 @@ void pack_row(const Spec& spec, const Layout& l, int64_t row, const uint8_t* cod
   auto* words = reinterpret_cast<uint32_t*>(block);
   const int r = static_cast<int>(row % kRowBlock), limit = 1 << spec.bits;
   for (int64_t i = 0; i < l.k; ++i) {
-    if (codes[i] >= limit) throw std::invalid_argument("qgemm::pack: code " + std::to_string(codes[i]) + " does not fit " + std::to_string(spec.bits) + " bits");
+    if (codes[i] >= limit)
+      throw std::invalid_argument("qgemm::pack: code " + std::to_string(codes[i]) + " does not fit " + std::to_string(spec.bits) + " bits");
     put_field(words, l.bits, i, r, static_cast<uint32_t>(codes[i] - l.centre) & ((1u << l.bits) - 1));
   }
   for (int64_t g = 0; g < l.groups; ++g) {
     const int64_t slot = g * kRowBlock + r;
     store_scale(l, block + l.scale_offset + slot * scale_bytes(l.scale), scales[g]);
     if (!l.zeros) continue;
-    if (zeros[g] >= limit) throw std::invalid_argument("qgemm::pack: zero " + std::to_string(zeros[g]) + " does not fit " + std::to_string(spec.bits) + " bits");
+    if (zeros[g] >= limit)
+      throw std::invalid_argument("qgemm::pack: zero " + std::to_string(zeros[g]) + " does not fit " + std::to_string(spec.bits) + " bits");
     block[l.zero_offset + slot] = zeros[g];
   }
 }

@@ -80,7 +80,9 @@ void dequantize_bits(const Layout& l, const uint8_t* block, int64_t k_begin, int
 template <int M>
 constexpr int kHalves = M <= 4 ? 2 : 1;
 template <int M>
-constexpr int kChains = M == 1 ? 4 : M == 2 ? 2 : 1;
+constexpr int kChains = M == 1   ? 4
+                        : M == 2 ? 2
+                                 : 1;
 
 // Groups of whole units, rows [row, row + 8 * kHalves): integers are summed against x, and meet scale and zero once a group.
 template <int B, int M>
@@ -175,14 +177,16 @@ constexpr Decode kByRows[] = {nullptr,           decode_bits<B, 1>, decode_bits<
                               decode_bits<B, 5>, decode_bits<B, 6>, decode_bits<B, 7>, decode_bits<B, 8>};
 
 void decode(const Layout& l, const uint8_t* block, const Stretch& s, float* y) noexcept {
-  static constexpr const Decode* kByBits[] = {nullptr, nullptr, kByRows<2>, kByRows<3>, kByRows<4>, kByRows<5>, kByRows<6>, nullptr, kByRows<8>};
+  static constexpr const Decode* kByBits[] = {nullptr,    nullptr,    kByRows<2>, kByRows<3>, kByRows<4>,
+                                              kByRows<5>, kByRows<6>, nullptr,    kByRows<8>};
   kByBits[l.bits][s.m](l, block, s, y);
 }
 
 void dequantize(const Layout& l, const uint8_t* block, int64_t k_begin, int64_t count, float* out) noexcept {
   using Dequantize = void (*)(const Layout&, const uint8_t*, int64_t, int64_t, float*);
-  static constexpr Dequantize kByBits[] = {nullptr,            nullptr,            dequantize_bits<2>, dequantize_bits<3>, dequantize_bits<4>,
-                                           dequantize_bits<5>, dequantize_bits<6>, nullptr,            dequantize_bits<8>};
+  static constexpr Dequantize kByBits[] = {
+      nullptr, nullptr,           dequantize_bits<2>, dequantize_bits<3>, dequantize_bits<4>, dequantize_bits<5>, dequantize_bits<6>,
+      nullptr, dequantize_bits<8>};
   kByBits[l.bits](l, block, k_begin, count, out);
 }
 

@@ -54,8 +54,7 @@ STATERA_INLINE __m512 field(const Fields<B>& fields, const uint32_t* words) {
 template <>
 struct Fields<8> {};
 template <int B, int I>
-  requires(B == 8)
-STATERA_INLINE __m512 field(const Fields<8>&, const uint32_t* words) {
+requires(B == 8) STATERA_INLINE __m512 field(const Fields<8>&, const uint32_t* words) {
   __m512i v = _mm512_loadu_si512(words + I / 4 * kRowBlock);
   if constexpr (I % 4 != 3) v = _mm512_slli_epi32(v, 24 - I % 4 * 8);
   return _mm512_cvtepi32_ps(_mm512_srai_epi32(v, 24));
@@ -107,7 +106,10 @@ void dequantize_bits(const Layout& l, const uint8_t* block, int64_t k_begin, int
 
 // Independent FMA chains per row of x: together at least 8, to cover the latency.
 template <int M>
-constexpr int kChains = M == 1 ? 8 : M == 2 ? 4 : M <= 4 ? 2 : 1;
+constexpr int kChains = M == 1   ? 8
+                        : M == 2 ? 4
+                        : M <= 4 ? 2
+                                 : 1;
 
 // Groups of whole units: integers are summed against x, and meet scale and zero once a group.
 template <int B, int M>
@@ -196,14 +198,16 @@ constexpr Decode kByRows[] = {nullptr,           decode_bits<B, 1>, decode_bits<
                               decode_bits<B, 5>, decode_bits<B, 6>, decode_bits<B, 7>, decode_bits<B, 8>};
 
 void decode(const Layout& l, const uint8_t* block, const Stretch& s, float* y) noexcept {
-  static constexpr const Decode* kByBits[] = {nullptr, nullptr, kByRows<2>, kByRows<3>, kByRows<4>, kByRows<5>, kByRows<6>, nullptr, kByRows<8>};
+  static constexpr const Decode* kByBits[] = {nullptr,    nullptr,    kByRows<2>, kByRows<3>, kByRows<4>,
+                                              kByRows<5>, kByRows<6>, nullptr,    kByRows<8>};
   kByBits[l.bits][s.m](l, block, s, y);
 }
 
 void dequantize(const Layout& l, const uint8_t* block, int64_t k_begin, int64_t count, float* out) noexcept {
   using Dequantize = void (*)(const Layout&, const uint8_t*, int64_t, int64_t, float*);
-  static constexpr Dequantize kByBits[] = {nullptr,            nullptr,            dequantize_bits<2>, dequantize_bits<3>, dequantize_bits<4>,
-                                           dequantize_bits<5>, dequantize_bits<6>, nullptr,            dequantize_bits<8>};
+  static constexpr Dequantize kByBits[] = {
+      nullptr, nullptr,           dequantize_bits<2>, dequantize_bits<3>, dequantize_bits<4>, dequantize_bits<5>, dequantize_bits<6>,
+      nullptr, dequantize_bits<8>};
   kByBits[l.bits](l, block, k_begin, count, out);
 }
 

@@ -15,10 +15,14 @@ constexpr int64_t kMaxSums = 4096;  // f32
 
 const Table& table() {
   switch (active_isa()) {
-    case Isa::scalar: return kScalar;
-    case Isa::avx2: return kAvx2;
-    case Isa::avx512: return kAvx512;
-    case Isa::amx: return kAvx512;  // weights meet f32 activations: tiles have nothing to offer
+    case Isa::scalar:
+      return kScalar;
+    case Isa::avx2:
+      return kAvx2;
+    case Isa::avx512:
+      return kAvx512;
+    case Isa::amx:
+      return kAvx512;  // weights meet f32 activations: tiles have nothing to offer
   }
   return kScalar;
 }
@@ -52,8 +56,8 @@ void group_sums(const Layout& l, const Stretch& s, float* sums) {
   }
 }
 
-void decode(const Table& t, const Layout& l, const Stretch& s, const uint8_t* blocks, const float* bias, float* y, int64_t ldy, int64_t n_begin,
-            int64_t n_end) {
+void decode(const Table& t, const Layout& l, const Stretch& s, const uint8_t* blocks, const float* bias, float* y, int64_t ldy,
+            int64_t n_begin, int64_t n_end) {
   alignas(64) float out[kMaxDecodeRows * kRowBlock];
   for (int64_t n = n_begin; n < n_end; n += kRowBlock) {
     t.decode(l, blocks + n / kRowBlock * l.block_bytes, s, out);

@@ -48,8 +48,8 @@ void matmul(const float* x, int64_t ldx, int64_t m, const void* packed, const Sp
 // complement, so that symmetric weights need no zero point.
 struct Layout {
   int64_t n, k;
-  int bits;         // as stored
-  int centre;       // 2^(bits-1) of the spec
+  int bits;    // as stored
+  int centre;  // 2^(bits-1) of the spec
   int64_t group, groups, units;
   ScaleType scale;
   bool zeros;

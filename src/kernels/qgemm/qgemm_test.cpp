@@ -165,7 +165,8 @@ TEST(Qgemm, DequantizeIsExactOnEveryIsa) {
           std::vector<float> w(11 * c.spec.k);
           dequantize(c.spec, c.packed.data(), w.data(), 9, 20);
           for (int64_t n = 9; n < 20; ++n)
-            for (int64_t k = 0; k < c.spec.k; ++k) ASSERT_EQ(w[(n - 9) * c.spec.k + k], c.weight(n, k)) << bits << " " << group << " " << n << " " << k;
+            for (int64_t k = 0; k < c.spec.k; ++k)
+              ASSERT_EQ(w[(n - 9) * c.spec.k + k], c.weight(n, k)) << bits << " " << group << " " << n << " " << k;
         }
   });
 }

@@ -11,24 +11,28 @@ namespace {
 
 const Table& table() {
   switch (active_isa()) {
-    case Isa::scalar: return kScalar;
-    case Isa::avx2: return kAvx2;
-    case Isa::avx512: return kAvx512;
-    case Isa::amx: return kAvx512;  // f32: tiles have nothing to offer
+    case Isa::scalar:
+      return kScalar;
+    case Isa::avx2:
+      return kAvx2;
+    case Isa::avx512:
+      return kAvx512;
+    case Isa::amx:
+      return kAvx512;  // f32: tiles have nothing to offer
   }
   return kScalar;
 }
 
 struct Block {
-  const float* x;       // [rows][kTileK]
+  const float* x;  // [rows][kTileK]
   int64_t rows;
-  const float* w;       // [blocks][kTileK][16]
+  const float* w;  // [blocks][kTileK][16]
   int blocks;
   int64_t k;
-  const float* bias;    // f32[16*blocks] at the first block of k, null at later ones
-  float* y;             // first element of the block
+  const float* bias;  // f32[16*blocks] at the first block of k, null at later ones
+  float* y;           // first element of the block
   int64_t ldy;
-  int64_t columns;      // valid ones, <= 16*blocks
+  int64_t columns;  // valid ones, <= 16*blocks
 };
 
 void multiply(const Table& t, const Block& b) {
