@@ -1,0 +1,60 @@
+// See loaded.h.
+#include <algorithm>
+#include <map>
+
+#include "api/loaded.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/strings.h"
+
+namespace statera {
+
+at::ScalarType parse_dtype(std::string_view name) {
+  if (name.starts_with("torch.")) name.remove_prefix(6);
+  if (name == "fp32" || name == "f32" || name == "float32" || name == "float") return at::kFloat;
+  if (name == "bf16" || name == "bfloat16") return at::kBFloat16;
+  if (name == "fp16" || name == "f16" || name == "float16" || name == "half") return at::kHalf;
+  throw Error(ErrorKind::usage, "unknown dtype \"" + std::string(name) + "\" (fp32, bf16 or fp16)");
+}
+
+at::ScalarType stored_dtype(const Checkpoint& checkpoint) {
+  const Json* text = checkpoint.config().get("text_config");
+  for (const Json* config : {&checkpoint.config(), text}) {
+    if (!config) continue;
+    for (const char* key : {"dtype", "torch_dtype"}) {
+      if (const Json* v = config->get(key)) {
+        const std::string where = checkpoint.directory() + "/config.json: " + key;
+        return with_context(where, [&] { return parse_dtype(v->as_string()); });
+      }
+    }
+  }
+  // No word in the config: the type of most of the weights.
+  std::map<at::ScalarType, uint64_t> bytes;
+  for (const std::string& name : checkpoint.names()) {
+    const TensorInfo* info = checkpoint.find(name);
+    bytes[info->dtype] += info->bytes;
+  }
+  const at::ScalarType half = bytes[at::kBFloat16] >= bytes[at::kHalf] ? at::kBFloat16 : at::kHalf;
+  return bytes[half] >= bytes[at::kFloat] && bytes[half] > 0 ? half : at::kFloat;
+}
+
+Loaded open_model(const std::string& directory, const LoadOptions& options) {
+  Loaded out;
+  out.checkpoint = Checkpoint::open(directory);
+  const std::string config = out.checkpoint.directory() + "/config.json";
+  const ModelType& type = with_context(config, [&]() -> const ModelType& { return model_type(out.checkpoint.config()); });
+  const at::ScalarType dtype = options.dtype.empty() ? stored_dtype(out.checkpoint) : parse_dtype(options.dtype);
+  CheckpointSource source(out.checkpoint, type);
+  out.model = type.make(out.checkpoint.config(), source);
+  out.model->dtype = dtype;
+  auto unexpected = source.unexpected();
+  if (!unexpected.empty()) {
+    const size_t count = unexpected.size();
+    unexpected.resize(std::min<size_t>(count, 3));
+    log_warn(out.checkpoint.directory() + ": " + std::to_string(count) + " tensors are not used: " + join(unexpected, ", ") +
+             (count > 3 ? ", ..." : ""));
+  }
+  return out;
+}
+
+}  // namespace statera

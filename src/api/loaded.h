@@ -1,0 +1,30 @@
+// loaded: a checkpoint and the model made of it. For the .cpp files of api/ only: includes torch.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "api/load.h"
+#include "ckpt/checkpoint.h"
+#include "ckpt/checkpoint_source.h"
+#include "nn/model.h"
+
+namespace statera {
+
+struct Loaded {
+  Checkpoint checkpoint;
+  std::unique_ptr<Model> model;
+};
+
+// Opens a checkpoint directory and makes its model; weights are mapped, not read. Errors: what Checkpoint::open says; Error(unsupported)
+// for an unknown model_type, quantization or a weight that is no known type; Error(bad_file) for missing or misshapen tensors;
+// Error(usage) for an unknown dtype. Tensors that the model does not use are logged as one warning.
+Loaded open_model(const std::string& directory, const LoadOptions& options);
+
+// "fp32", "bf16", "fp16" (and torch's spellings); Error(usage) otherwise.
+at::ScalarType parse_dtype(std::string_view name);
+// The dtype that config.json states ("dtype" or "torch_dtype", of text_config too), else bf16 or fp16 when the files hold it, else fp32.
+at::ScalarType stored_dtype(const Checkpoint& checkpoint);
+
+}  // namespace statera
