@@ -41,6 +41,12 @@ at::Tensor resize_u8(const at::Tensor& frames, ImageSize size, Resample resample
   });
 }
 
+at::Tensor resize_like_pillow(const at::Tensor& frames, ImageSize size, Resample resample) {
+  const int64_t height = frames.size(-3), width = frames.size(-2);
+  const bool vertical_first = size.height < height && height - size.height > 2 * (width - size.width);
+  return vertical_first ? resize_u8(resize_u8(frames, {size.height, width}, resample), size, resample) : resize_u8(frames, size, resample);
+}
+
 at::Tensor resize_through_float(const at::Tensor& frames, ImageSize size, Resample resample) {
   return each_frame(frames, size, [&](const at::Tensor& one_1HWC) {
     at::Tensor wide = upsample(one_1HWC.permute({0, 3, 1, 2}).contiguous().to(at::kFloat), size, resample);

@@ -105,7 +105,7 @@ at::Tensor fetch_image(const MediaItem& item, const VisionOptions& o) {
   return with_context(source_name(item.source), [&] {
     const ImageSize size = item.resized ? smart_resize(ResizeRule::util, item.resized->height, item.resized->width, factor, {}, {})
                                         : smart_resize(ResizeRule::util, image.size(0), image.size(1), factor, item.min_pixels, item.max_pixels);
-    return resize_u8(image, at_least_one_token(size, factor));
+    return resize_like_pillow(image, at_least_one_token(size, factor));
   });
 }
 

@@ -155,6 +155,8 @@ def write_larger(out):
         Image.fromarray(blocks(h, w)).quantize(8).convert("RGB").save(out / f"s{h}x{w}.png", optimize=True)
     for h, w in [(240, 320), (97, 61)]:
         Image.fromarray(picture(h, w)).save(out / f"p{h}x{w}.jpg", quality=85)
+    noise = np.random.default_rng(0).integers(0, 256, (60, 75, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(out / "noise60x75.png")
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(picture(100, 300)).save(out / "turned300x100.jpg", quality=85, exif=exif)
@@ -163,7 +165,7 @@ def write_larger(out):
 
 
 def write_clip(path, n, rate, h, w, codec="libx264", pix_fmt="yuv420p", options=None):
-    with av.open(str(path), "w") as box:
+    with av.open(str(path), "w", options={"fflags": "+bitexact"}) as box:
         stream = box.add_stream(codec, rate=rate)
         stream.width, stream.height, stream.pix_fmt = w, h, pix_fmt
         stream.options = options or {"crf": "26", "preset": "slow", "bf": "2"}
@@ -310,6 +312,10 @@ def image_cases(g, names):
         g.util("util q3 " + name, "q3", [dict(image=name)])
     for name in ["p240x320.jpg", "s428x640.png", "rgba.png"]:
         g.util("util q25 " + name, "q25", [dict(type="image", image=name)])
+    for processor in ("q3", "q25"):
+        g.hf_images(f"hf {processor} noise", processor, [dict(type="image", image="noise60x75.png")])
+        for h, w in [(30, 64), (90, 100), (30, 100), (90, 50), (1, 1)]:
+            g.util(f"util {processor} noise {h}x{w}", processor, [dict(image="noise60x75.png", resized_height=h, resized_width=w)])
     g.util("util resized", "q3", [dict(image="p240x320.jpg", resized_height=280, resized_width=420)])
     g.util("util budget", "q25", [dict(image="s480x640.png", min_pixels=50176, max_pixels=50176), dict(image="rgb.png")])
 
