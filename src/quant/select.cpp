@@ -1,34 +1,21 @@
-// Roles, patterns and the checks on both. The one user of <regex>.
+// Roles, patterns and the checks on both.
 #include "quant/select.h"
 
 #include <algorithm>
 #include <map>
-#include <regex>
 #include <tuple>
 
 #include "base/error.h"
+#include "base/pattern.h"
 #include "base/strings.h"
 
 namespace statera {
 namespace {
 
-struct Pattern {
-  std::string text;
-  std::regex regex;
+struct Ignore {
+  Pattern pattern;
   bool found = false;
 };
-
-std::vector<Pattern> compile(const std::vector<std::string>& texts) {
-  std::vector<Pattern> out;
-  for (const std::string& text : texts) {
-    try {
-      out.push_back({text, std::regex(text, std::regex::ECMAScript | std::regex::optimize)});
-    } catch (const std::regex_error& e) {
-      throw Error(ErrorKind::usage, "--ignore \"" + text + "\": not a regular expression (" + e.what() + ")");
-    }
-  }
-  return out;
-}
 
 bool in_language_block(Role role) { return role == Role::attention || role == Role::mlp || role == Role::expert; }
 
@@ -71,20 +58,23 @@ std::vector<LayerChoice> select_layers(const Model& model, const CheckpointSourc
   auto place = [](const LayerChoice& l) { return std::tuple(l.site->block >= 0, in_language_block(l.site->role), l.site->block, l.disk_path); };
   std::sort(layers.begin(), layers.end(), [&](const LayerChoice& a, const LayerChoice& b) { return place(a) < place(b); });
   check_requests(layers, options);
-  std::vector<Pattern> patterns = compile(options.ignore);
+  std::vector<Ignore> ignores;
+  for (const std::string& text : options.ignore) ignores.push_back({Pattern(text, "--ignore \"" + text + "\"")});
   bool any = false;
   for (LayerChoice& layer : layers) {
-    for (Pattern& p : patterns) {
-      if (!std::regex_search(layer.disk_path, p.regex)) continue;
-      p.found = true;
-      if (layer.reason.empty()) layer.reason = "--ignore " + p.text;
+    for (Ignore& i : ignores) {
+      if (!i.pattern.found_in(layer.disk_path)) continue;
+      i.found = true;
+      if (layer.reason.empty()) layer.reason = "--ignore " + i.pattern.expression();
     }
     layer.quantized = layer.reason.empty();
     any |= layer.quantized;
     if (layer.quantized) check_group(layer, spec);
   }
-  for (const Pattern& p : patterns) {
-    if (!p.found) throw Error(ErrorKind::usage, "--ignore \"" + p.text + "\" finds no linear layer (names are those in the files, e.g. " + (layers.empty() ? "none here" : layers.back().disk_path) + ")");
+  for (const Ignore& i : ignores) {
+    if (i.found) continue;
+    throw Error(ErrorKind::usage, "--ignore \"" + i.pattern.expression() + "\" finds no linear layer (names are those in the files, e.g. " +
+                                      (layers.empty() ? "none here" : layers.back().disk_path) + ")");
   }
   if (!any) throw Error(ErrorKind::usage, "nothing to quantize: no linear layer is left by the selection");
   return layers;

@@ -1,0 +1,72 @@
+// Options to settings, the model as handles on mapped weights, and the call of the pipeline.
+#include "api/quantize.h"
+
+#include <cctype>
+#include <cmath>
+#include <cstdlib>
+
+#include "api/guard.h"
+#include "api/version.h"
+#include "base/error.h"
+#include "base/strings.h"
+#include "ckpt/checkpoint_source.h"
+#include "quant/pipeline.h"
+
+namespace statera {
+namespace {
+
+QuantizeSettings settings_of(const QuantizeOptions& o) {
+  if (o.sym && o.asym) throw Error(ErrorKind::usage, "--sym and --asym exclude each other");
+  if (o.a_bits != 8 && o.a_bits != 16) throw Error(ErrorKind::usage, "--a-bits must be 16 (floating) or 8, is " + std::to_string(o.a_bits));
+  if (o.w_bits < 2 || o.w_bits > 8) throw Error(ErrorKind::usage, "--w-bits must be between 2 and 8, is " + std::to_string(o.w_bits));
+  if (o.seed < 0) throw Error(ErrorKind::usage, "--seed must not be negative");
+  QuantizeSettings s;
+  s.method = o.method;
+  s.plan.weights = {static_cast<int>(o.w_bits), o.w_group.value_or(o.a_bits == 8 ? -1 : 128), !o.asym};
+  if (o.a_bits == 8) s.plan.act = ActQuant{8};
+  s.plan.select = {o.quantize_vision, o.quantize_projector, o.quantize_head, o.ignore};
+  s.plan.format = o.format;
+  s.plan.max_shard_bytes = parse_bytes(o.max_shard, "--max-shard");
+  if (s.plan.max_shard_bytes == 0) throw Error(ErrorKind::usage, "--max-shard must be larger than 0");
+  s.seed = static_cast<uint64_t>(o.seed);
+  s.max_ram = o.max_ram.empty() ? 0 : parse_bytes(o.max_ram, "--max-ram");
+  s.restart = o.restart;
+  s.overwrite = o.overwrite;
+  s.version = kVersion;
+  return s;
+}
+
+}  // namespace
+
+uint64_t parse_bytes(std::string_view text, std::string_view what) {
+  const std::string trimmed(trim(text));
+  char* end = nullptr;
+  const double number = std::strtod(trimmed.c_str(), &end);
+  std::string unit(trim(end));
+  for (char& c : unit) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  double factor = 0;
+  for (const auto& [name, value] : std::initializer_list<std::pair<const char*, double>>{
+           {"", 1}, {"b", 1}, {"kb", 1e3}, {"mb", 1e6}, {"gb", 1e9}, {"tb", 1e12}, {"kib", 0x1p10}, {"mib", 0x1p20}, {"gib", 0x1p30}, {"tib", 0x1p40}}) {
+    if (unit == name) factor = value;
+  }
+  const double bytes = number * factor;
+  if (end == trimmed.c_str() || factor == 0 || !(bytes >= 0) || bytes > 0x1p62) {
+    throw Error(ErrorKind::usage, std::string(what) + ": \"" + trimmed + "\" is no size (5GB, 512MiB, 1000000)");
+  }
+  return static_cast<uint64_t>(std::llround(bytes));
+}
+
+QuantizeReport quantize(const QuantizeOptions& options, const ProgressSink& progress, const std::atomic<bool>* cancel) {
+  return guarded([&] {
+    const QuantizeSettings settings = settings_of(options);
+    method_named(settings.method);
+    const Checkpoint checkpoint = Checkpoint::open(options.model);
+    const ModelType& type = with_context(options.model, [&]() -> const ModelType& { return model_type(checkpoint.config()); });
+    CheckpointSource source(checkpoint, type);
+    const auto model = type.make(checkpoint.config(), source);
+    if (options.plan) return plan_quantization(*model, source, settings, options.out);
+    return run_quantization(*model, source, settings, options.out, {progress, cancel, {}});
+  });
+}
+
+}  // namespace statera

@@ -1,0 +1,63 @@
+// quantize: a quantized checkpoint from a floating one, streamed in bounded memory, resumable; or only the plan of it.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/progress.h"
+#include "quant/report.h"
+
+namespace statera {
+
+struct QuantizeOptions {
+  std::string model, out;
+  std::string method = "rtn", format = "compressed-tensors";
+  int64_t w_bits = 4;
+  std::optional<int64_t> w_group;
+  bool sym = false, asym = false;
+  int64_t a_bits = 16;
+  std::vector<std::string> ignore;
+  bool quantize_vision = false, quantize_projector = false, quantize_head = false;
+  std::string max_shard = "5GB", max_ram;
+  int64_t seed = 0;
+  bool plan = false, restart = false, overwrite = false;
+  static constexpr std::string_view positional[] = {"model"};
+  static constexpr std::string_view required[] = {"out"};
+  template <class V>
+  void fields(V& v) {
+    v("model", model, "checkpoint folder");
+    v("out", out, "folder to write; appears when complete");
+    v("method", method, "how weights are rounded");
+    v("w_bits", w_bits, "bits of a weight, 2 to 8");
+    v("w_group", w_group, "input channels that share a scale, -1: a whole row; 128 when not given, -1 with 8-bit activations");
+    v("sym", sym, "symmetric weights: no zero points (this is the default)");
+    v("asym", asym, "asymmetric weights: a zero point per group");
+    v("a_bits", a_bits, "16: floating activations; 8: int8, scaled per token as they come");
+    v("ignore", ignore, "regular expression searched in module names of the files; what it finds stays floating (repeatable)");
+    v("quantize_vision", quantize_vision, "the vision tower's layers, too");
+    v("quantize_projector", quantize_projector, "the projector's layers, too");
+    v("quantize_head", quantize_head, "the output head, too");
+    v("format", format, "how the checkpoint is laid out");
+    v("max_shard", max_shard, "size of a weight file, e.g. 5GB");
+    v("max_ram", max_ram, "refuse when more memory than this would be needed, e.g. 8GB");
+    v("seed", seed, "of methods that draw random numbers");
+    v("plan", plan, "print what would be written, to the byte, and write nothing");
+    v("restart", restart, "drop unfinished work instead of going on with it");
+    v("overwrite", overwrite, "replace an existing checkpoint folder");
+  }
+};
+
+// Work that was interrupted (killed, disk full, cancelled) is gone on with by the same call. Errors: usage for options that do not fit
+// each other or the model, unsupported for a source that is quantized already, bad_file for a weight that is NaN or infinite (named),
+// io for a full disk, interrupted when *cancel became true.
+QuantizeReport quantize(const QuantizeOptions& options, const ProgressSink& progress = {}, const std::atomic<bool>* cancel = nullptr);
+
+// "5GB", "512MiB", "1000000": bytes. Error(usage) naming `what`.
+uint64_t parse_bytes(std::string_view text, std::string_view what);
+
+}  // namespace statera
