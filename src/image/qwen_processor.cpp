@@ -108,8 +108,9 @@ void read_video(const Json& j, VideoProcessorConfig& out) {
   if (const Json* n = j.get("num_frames")) {
     out.sampling.num_frames = n->as_int("num_frames");
     out.sampling.fps.reset();
-  } else if (const Json* fps = j.get("fps")) {
-    out.sampling.fps = fps->as_double("fps");
+  } else if (const Json* fps = j.find("fps")) {
+    out.sampling.fps.reset();  // an explicit null means no rate
+    if (!fps->is_null()) out.sampling.fps = fps->as_double("fps");
   }
   out.sampling.min_frames = j.get_int("min_frames", out.sampling.min_frames);
   out.sampling.max_frames = j.get_int("max_frames", out.sampling.max_frames);
@@ -132,10 +133,10 @@ std::optional<Json> read_if_there(const std::string& path) {
   return Json::read_file(path);
 }
 
-QwenGeneration detect(const std::string& dir, const Json& image, const Json* video) {
+QwenGeneration detect(const std::string& dir, const Json* nested, const Json& image, const Json* video) {
   std::vector<std::string> names;
   if (auto config = read_if_there(dir + "/config.json")) names.push_back(config->get_string("model_type", ""));
-  for (const Json* j : {video, &image}) {
+  for (const Json* j : {nested, video, &image}) {
     if (!j) continue;
     for (const char* key : {"processor_class", "video_processor_type"}) names.push_back(j->get_string(key, ""));
   }
@@ -176,7 +177,7 @@ QwenProcessor QwenProcessor::load(const std::string& dir, std::optional<QwenGene
   if (!image && image_file) image = &*image_file;
   if (!video && video_file) video = &*video_file;
   if (!image) throw Error(ErrorKind::not_found, dir + ": no preprocessor_config.json");
-  if (!generation) generation = detect(dir, *image, video);
+  if (!generation) generation = detect(dir, nested ? &*nested : nullptr, *image, video);
   return with_context(dir, [&] { return from_json(*generation, *image, video); });
 }
 
