@@ -25,6 +25,18 @@ struct MediaOptions {
   // As if every item that does not say otherwise had these keys (pixels of a clip: per frame).
   std::optional<double> min_pixels, max_pixels, fps;
   std::optional<int64_t> num_frames;
+
+  template <class V>
+  void fields(V& v) {
+    v("style", style, "hf (transformers' processors) or qwen-vl-utils");
+    v("apply_exif", apply_exif, "turn pictures as their EXIF orientation says (default: the style's)");
+    v("max_image_pixels", max_image_pixels, "largest picture or frame read, width x height");
+    v("min_pixels", min_pixels, "smallest picture or frame, pixels");
+    v("max_pixels", max_pixels, "largest picture or frame, pixels");
+    v("fps", fps, "frames per second taken from a clip");
+    v("num_frames", num_frames, "frames taken from a clip");
+    fetch.fields(v);
+  }
 };
 
 struct MediaInputs {

@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "base/error.h"
+#include "base/fields.h"
 #include "image/video.h"
 
 namespace statera {
@@ -207,6 +208,18 @@ TEST(Media, RefusalsNameTheItemAndTheCause) {
   MediaOptions bad;
   bad.style = "qwen-vl-util";
   EXPECT_NE(refusal([&] { load(R"({"image":"rgb.png"})", qwen3(), bad); }).message().find("did you mean"), std::string::npos);
+}
+
+TEST(Media, OptionsGoThroughJsonWithTheFetchingOnesBesideThem) {
+  MediaOptions o;
+  fields_from_json(Json::parse(R"({"style":"qwen-vl-utils","apply_exif":true,"max_pixels":50176,"num_frames":4,"allow_urls":true})", "o"), o, "options");
+  EXPECT_TRUE(o.fetch.allow_urls);
+  EXPECT_EQ(o.num_frames, 4);
+  MediaOptions again;
+  fields_from_json(fields_to_json(o), again, "options");
+  EXPECT_TRUE(fields_equal(o, again));
+  EXPECT_FALSE(fields_equal(o, MediaOptions{}));
+  EXPECT_THROW(fields_from_json(Json::parse(R"({"allow_url":true})", "o"), o, "options"), Error);
 }
 
 TEST(Media, TheForcedReaderMustBeAKnownOne) {
