@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <string>
 #include <vector>
@@ -67,12 +68,17 @@ struct Range {
   bool finite = true;
 };
 
+// Compiler vectors of the narrowest x86 width: with plain arrays the ternaries stay scalar, wider ones fall apart.
+using Quad [[gnu::vector_size(16)]] = float;
+constexpr int kQuads = kLanes / 4;
+
 Range range_of(const float* x, int64_t count) {
-  float low[kLanes] = {}, high[kLanes] = {}, poison[kLanes] = {};
+  Quad low[kQuads] = {}, high[kQuads] = {}, poison[kQuads] = {};
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
-    for (int l = 0; l < kLanes; ++l) {
-      float v = x[i + l];
+    for (int l = 0; l < kQuads; ++l) {
+      Quad v;
+      std::memcpy(&v, x + i + 4 * l, sizeof v);
       low[l] = v < low[l] ? v : low[l];
       high[l] = v > high[l] ? v : high[l];
       poison[l] += v * 0.0f;  // NaN as soon as one weight is NaN or infinite
@@ -85,9 +91,9 @@ Range range_of(const float* x, int64_t count) {
     r.finite &= std::isfinite(x[i]);
   }
   for (int l = 0; l < kLanes; ++l) {
-    r.low = std::min(r.low, low[l]);
-    r.high = std::max(r.high, high[l]);
-    r.finite &= poison[l] == 0.0f;
+    r.low = std::min(r.low, low[l / 4][l % 4]);
+    r.high = std::max(r.high, high[l / 4][l % 4]);
+    r.finite &= poison[l / 4][l % 4] == 0.0f;
   }
   return r;
 }
