@@ -7,8 +7,8 @@
 #include "api/guard.h"
 #include "api/load.h"
 #include "api/loaded.h"
-#include "api/prompt_parts.h"
 #include "api/version.h"
+#include "run/prompt.h"
 #include "run/scheduler.h"
 
 namespace statera {
@@ -28,7 +28,7 @@ Engine Engine::open(const EngineOptions& options) {
     load.dtype = options.dtype;
     s->loaded = open_model(options.model, load);
     const Model& model = *s->loaded.model;
-    s->parts = prompt_parts(options.model, model);
+    s->parts = read_prompt_parts(options.model, model);
     GenerationDefaults defaults = read_generation_defaults(s->loaded.checkpoint.generation_config(), s->loaded.checkpoint.config());
     if (defaults.eos.empty() && s->parts.tokenizer && s->parts.tokenizer->eos_id()) defaults.eos.push_back(*s->parts.tokenizer->eos_id());
     SchedulerOptions limits{options.max_running, options.prefill_tokens, options.max_kv_tokens, options.max_context};

@@ -7,7 +7,6 @@
 #include <set>
 
 #include "api/answers_file.h"
-#include "api/prompt_parts.h"
 #include "api/version.h"
 #include "base/error.h"
 #include "base/fields.h"

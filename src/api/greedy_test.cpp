@@ -6,7 +6,7 @@
 
 #include <filesystem>
 
-#include "api/forward_inputs.h"
+#include "ckpt/forward_inputs.h"
 #include "api/loaded.h"
 #include "base/file.h"
 #include "ckpt/safetensors.h"
@@ -58,12 +58,12 @@ class Greedy : public testing::TestWithParam<std::string> {
 };
 
 TEST_P(Greedy, TokensAreThoseOfTransformers) {
-  Scheduler alone(*loaded.model, {}, {});
+  Scheduler alone(*loaded.model, {}, {}, {.max_context = 512});
   EXPECT_EQ(alone.generate(request()).ids, expected);
 }
 
 TEST_P(Greedy, TokensDoNotDependOnWhatRunsBeside) {
-  Scheduler busy(*loaded.model, {}, {}, {.max_running = 4, .prefill_tokens = 64});
+  Scheduler busy(*loaded.model, {}, {}, {.max_running = 4, .prefill_tokens = 64, .max_context = 512});
   std::vector<Ids> mixed(3);
   for (size_t i = 0; i < 3; ++i) {
     auto r = other(static_cast<int64_t>(3 + 4 * i));
@@ -77,11 +77,14 @@ TEST_P(Greedy, TokensDoNotDependOnWhatRunsBeside) {
   EXPECT_EQ(busy.generate(request()).ids, expected);
   busy.run();
   EXPECT_EQ(second, expected);
-  Scheduler alone(*loaded.model, {}, {});
+  Scheduler alone(*loaded.model, {}, {}, {.max_context = 512});
   for (size_t i = 0; i < 3; ++i) EXPECT_EQ(alone.generate(other(static_cast<int64_t>(3 + 4 * i))).ids, mixed[i]) << i;
 }
 
 TEST_P(Greedy, CachedLogitsAreThoseOfAWholePass) {
+  if (loaded.checkpoint.config().find("rope_scaling") && loaded.checkpoint.config().find("rope_scaling")->get_string("type", "") == "dynamic") {
+    GTEST_SKIP() << "dynamic scaling changes with the length, and the reference keeps the keys it has cached";
+  }
   c10::InferenceMode no_gradients;
   std::vector<at::Tensor> cached;
   auto r = request();
@@ -90,7 +93,7 @@ TEST_P(Greedy, CachedLogitsAreThoseOfAWholePass) {
     cached.push_back(at::tensor(std::vector<float>(logits.begin(), logits.end())));
     return expected[static_cast<size_t>(n)];
   };
-  Scheduler scheduler(*loaded.model, {}, {});
+  Scheduler scheduler(*loaded.model, {}, {}, {.max_context = 512});
   scheduler.generate(std::move(r));
   for (size_t n : {size_t{1}, size_t{7}, size_t{23}}) {  // after n tokens of the answer
     ModelInputs in = request().inputs;

@@ -6,14 +6,14 @@
 
 #include <chrono>
 
-#include "api/forward_inputs.h"
 #include "api/guard.h"
 #include "api/load.h"
 #include "api/loaded.h"
-#include "api/prompt_parts.h"
 #include "base/error.h"
 #include "base/strings.h"
+#include "ckpt/forward_inputs.h"
 #include "ckpt/safetensors_write.h"
+#include "run/prompt.h"
 
 namespace statera {
 namespace {
@@ -62,7 +62,7 @@ ForwardInputs inputs_of(const LogitsOptions& options, const Model& model) {
   how.media = media_options(options.media, folder_of(options.messages));
   ForwardInputs out;
   out.inputs =
-      with_context(options.messages, [&] { return make_prompt(conversations[0], prompt_parts(options.model, model), how).inputs; });
+      with_context(options.messages, [&] { return make_prompt(conversations[0], read_prompt_parts(options.model, model), how).inputs; });
   out.length = out.inputs.input_ids.size(0);
   return out;
 }

@@ -7,6 +7,8 @@
 
 namespace statera {
 
+struct MediaOptions;  // image/media.h
+
 struct MediaFlags {
   std::string media_style = "hf";
   bool allow_urls = false, allow_private_addresses = false;
@@ -27,5 +29,10 @@ struct MediaFlags {
     v("num_frames", num_frames, "frames taken from each clip");
   }
 };
+
+// base_dir: for relative paths when the flags name none. Error(usage) for an unknown style.
+MediaOptions media_options(const MediaFlags& flags, const std::string& base_dir = "");
+// The folder of a file; "" for the working folder.
+std::string folder_of(const std::string& path);
 
 }  // namespace statera

@@ -5,10 +5,10 @@
 #include <fmt/format.h>
 
 #include "api/guard.h"
-#include "api/prompt_parts.h"
 #include "base/error.h"
 #include "base/strings.h"
 #include "ckpt/safetensors_write.h"
+#include "run/prompt.h"
 
 namespace statera {
 namespace {
@@ -49,7 +49,8 @@ PreprocessReport run(const PreprocessOptions& options) {
   how.render.add_generation_prompt = options.add_generation_prompt;
   how.render.add_vision_id = options.add_vision_id;
   how.media = media_options(options.media, folder_of(options.messages));
-  Prompt prompt = with_context(options.messages, [&] { return make_prompt(conversations[0], prompt_parts(options.model, *model), how); });
+  Prompt prompt =
+      with_context(options.messages, [&] { return make_prompt(conversations[0], read_prompt_parts(options.model, *model), how); });
   NamedTensors tensors = tensors_of(prompt.inputs);
   Metadata metadata = torch_metadata();
   metadata.emplace_back("prompt", prompt.text);

@@ -4,6 +4,7 @@
 #include <ATen/ops/tensor.h>
 
 #include "base/error.h"
+#include "base/file.h"
 
 namespace statera {
 namespace {
@@ -50,6 +51,18 @@ void check_placeholders(const Prompt& prompt, const MediaInputs& media, const Pr
 }
 
 }  // namespace
+
+PromptParts read_prompt_parts(const std::string& directory, const Model& model) {
+  PromptParts parts;
+  parts.model = &model;
+  auto holds = [&](const char* name) { return is_file(directory + "/" + name); };
+  if (holds("tokenizer.json") || holds("vocab.json") || holds("tokenizer_config.json"))
+    parts.tokenizer = Tokenizer::from_directory(directory);
+  if (ChatTemplate::in_directory(directory)) parts.chat_template = ChatTemplate::from_directory(directory);
+  if (model.vision() && (holds("preprocessor_config.json") || holds("processor_config.json")))
+    parts.processor = QwenProcessor::load(directory);
+  return parts;
+}
 
 Prompt make_prompt(const Conversation& conversation, const PromptParts& parts, const PromptOptions& options) {
   if (!parts.tokenizer) throw Error(ErrorKind::not_found, "the checkpoint has no tokenizer");

@@ -20,6 +20,10 @@ struct PromptParts {
   std::optional<QwenProcessor> processor;
 };
 
+// Tokenizer, template and processor of a checkpoint folder, as far as they are there. A file that is there and broken is its reader's
+// Error.
+PromptParts read_prompt_parts(const std::string& directory, const Model& model);
+
 struct PromptOptions {
   RenderOptions render;
   MediaOptions media;

@@ -40,7 +40,7 @@ const Command& find(std::span<const Command* const> table, const std::string& na
 int dispatch(std::span<const Command* const> table, const std::vector<std::string>& args) {
   if (args.empty() || args[0] == "--help" || args[0] == "-h" || args[0].empty()) {
     write_stdout(overview(table));
-    return args.empty() ? exit_code(ErrorKind::usage) : 0;
+    return 0;
   }
   if (args[0] == "--version") {
     write_stdout("statera " + std::string(kVersion) + "\n");

@@ -1,5 +1,5 @@
 // See forward_inputs.h.
-#include "api/forward_inputs.h"
+#include "ckpt/forward_inputs.h"
 
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/zeros.h>

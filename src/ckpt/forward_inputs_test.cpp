@@ -1,5 +1,5 @@
 // Tensors by their Hugging Face names in every form that logits.h lists.
-#include "api/forward_inputs.h"
+#include "ckpt/forward_inputs.h"
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>

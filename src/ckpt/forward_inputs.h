@@ -1,5 +1,5 @@
 // forward_inputs: tensors by their Hugging Face forward names, read from a safetensors file into ragged ModelInputs, and rows of a
-// ragged pass laid back into [B, L, ...]. Includes tensors: for the .cpp files of api/ and its tests.
+// ragged pass laid back into [B, L, ...].
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -18,7 +18,7 @@ struct ForwardInputs {
   at::Tensor unflatten(const at::Tensor& rows) const;
 };
 
-// The forms that logits.h lists. Error(bad_file) naming file and tensor for wrong dtypes and shapes.
+// The forms that api/logits.h lists. Error(bad_file) naming file and tensor for wrong dtypes and shapes.
 ForwardInputs read_forward_inputs(const std::string& path);
 
 }  // namespace statera

@@ -1,22 +1,10 @@
-// See prompt_parts.h.
-#include "api/prompt_parts.h"
+// Flags to the options of image/media.h.
+#include "api/media_flags.h"
 
 #include "base/error.h"
-#include "base/file.h"
+#include "image/media.h"
 
 namespace statera {
-
-PromptParts prompt_parts(const std::string& directory, const Model& model) {
-  PromptParts parts;
-  parts.model = &model;
-  auto holds = [&](const char* name) { return is_file(directory + "/" + name); };
-  if (holds("tokenizer.json") || holds("vocab.json") || holds("tokenizer_config.json"))
-    parts.tokenizer = Tokenizer::from_directory(directory);
-  if (ChatTemplate::in_directory(directory)) parts.chat_template = ChatTemplate::from_directory(directory);
-  if (model.vision() && (holds("preprocessor_config.json") || holds("processor_config.json")))
-    parts.processor = QwenProcessor::load(directory);
-  return parts;
-}
 
 MediaOptions media_options(const MediaFlags& flags, const std::string& base_dir) {
   if (flags.media_style != "hf" && flags.media_style != "qwen-vl-utils") {
