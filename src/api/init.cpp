@@ -1,6 +1,8 @@
 // Expected parameters of the model become a shard plan; each tensor is drawn in chunks on all threads and written in place.
 #include "api/init.h"
 
+#include <c10/util/BFloat16.h>
+#include <c10/util/Half.h>
 #include <fmt/format.h>
 #include <unistd.h>
 

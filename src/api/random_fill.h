@@ -2,9 +2,6 @@
 // any thread. The normal is a sum of four 16-bit uniforms (Irwin-Hall, deviation 1, cut at 3.46): cheap, and close enough for weights.
 #pragma once
 
-#include <c10/util/BFloat16.h>
-#include <c10/util/Half.h>
-
 #include <cstdint>
 #include <string_view>
 
