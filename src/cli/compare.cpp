@@ -1,0 +1,23 @@
+// statera compare: KL divergence and agreement of two checkpoints.
+#include "api/compare.h"
+
+#include "cli/support/command.h"
+
+namespace statera {
+namespace {
+
+int run(Invocation& in) {
+  CompareOptions options;
+  if (!in.parse(options)) return 0;
+  in.show(compare(options, in.progress()));
+  return 0;
+}
+
+}  // namespace
+
+extern const Command kCommand_compare{"compare", "KL divergence and agreement of two checkpoints",
+                                      "statera compare MODEL MODEL-W4\n"
+                                      "statera compare MODEL MODEL-W4 --messages messages.json",
+                                      run};
+
+}  // namespace statera
