@@ -7,6 +7,7 @@
 #include <set>
 
 #include "api/answers_file.h"
+#include "api/paths.h"
 #include "api/version.h"
 #include "base/error.h"
 #include "base/fields.h"
@@ -84,22 +85,22 @@ class Batch {
   size_t next_ = 0, written_ = 0, waiting_ = 0;
 };
 
-std::vector<Request> read_known(const std::string& input, const AnswersFile& answers, const std::string& output) {
-  std::vector<Request> requests = read_requests(input);
+void check_known(const std::vector<Request>& requests, const AnswersFile& answers, const GenerateFileOptions& file) {
   std::set<std::string> known;
   for (const Request& r : requests) known.insert(r.id.dump());
   for (const std::string& id : answers.ids()) {
-    if (!known.count(id)) throw Error(ErrorKind::mismatch, output + ": answers request " + id + ", which " + input + " does not have");
+    if (!known.count(id))
+      throw Error(ErrorKind::mismatch, file.output + ": answers request " + id + ", which " + file.input + " does not have");
   }
-  return requests;
 }
 
 }  // namespace
 
 GenerateReport generate_file(Engine& engine, const GenerateFileOptions& file, const GenerateOptions& given, const MediaFlags& media_given,
                              const ProgressSink& sink, const std::atomic<bool>* cancel) {
+  std::vector<Request> requests = read_requests(file.input);
   AnswersFile answers(file.output);
-  std::vector<Request> requests = read_known(file.input, answers, file.output);
+  check_known(requests, answers, file);
   GenerateOptions options = given;
   if (!options.sampling.seed) options.sampling.seed = resolve_sampling({}, {}).seed;
   MediaFlags media = media_given;

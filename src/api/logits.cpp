@@ -9,6 +9,7 @@
 #include "api/guard.h"
 #include "api/load.h"
 #include "api/loaded.h"
+#include "api/paths.h"
 #include "base/error.h"
 #include "base/strings.h"
 #include "ckpt/forward_inputs.h"
@@ -68,6 +69,7 @@ ForwardInputs inputs_of(const LogitsOptions& options, const Model& model) {
 }
 
 LogitsReport run(const LogitsOptions& options) {
+  require_folder_of(options.out);
   c10::InferenceMode no_gradients;
   LoadOptions load;
   load.dtype = options.dtype;

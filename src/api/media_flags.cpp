@@ -23,9 +23,4 @@ MediaOptions media_options(const MediaFlags& flags, const std::string& base_dir)
   return out;
 }
 
-std::string folder_of(const std::string& path) {
-  auto slash = path.rfind('/');
-  return slash == path.npos ? "" : path.substr(0, slash == 0 ? 1 : slash);
-}
-
 }  // namespace statera

@@ -5,6 +5,8 @@
 #include <optional>
 #include <string>
 
+#include "api/paths.h"
+
 namespace statera {
 
 struct MediaOptions;  // image/media.h
@@ -32,7 +34,5 @@ struct MediaFlags {
 
 // base_dir: for relative paths when the flags name none. Error(usage) for an unknown style.
 MediaOptions media_options(const MediaFlags& flags, const std::string& base_dir = "");
-// The folder of a file; "" for the working folder.
-std::string folder_of(const std::string& path);
 
 }  // namespace statera

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "api/guard.h"
+#include "api/paths.h"
 #include "base/error.h"
 #include "base/strings.h"
 #include "ckpt/safetensors_write.h"
@@ -38,6 +39,7 @@ NamedTensors tensors_of(const ModelInputs& in) {
 }
 
 PreprocessReport run(const PreprocessOptions& options) {
+  require_folder_of(options.out);
   Json config = Json::read_file(options.model + "/config.json");
   ShapesOnly shapes;
   auto model = model_type(config).make(config, shapes);

@@ -24,8 +24,10 @@ std::string raw_text(const Conversation& conversation) {
 
 MediaInputs load(const std::vector<const Json*>& items, const PromptParts& parts, const PromptOptions& options) {
   if (items.empty()) return {};
-  if (!parts.model->vision()) throw Error(ErrorKind::usage, "this model reads text only; it cannot be given images or videos");
-  if (!parts.processor) throw Error(ErrorKind::not_found, "the checkpoint has no preprocessor_config.json, which images and videos need");
+  if (!parts.model->vision())
+    throw Error(ErrorKind::usage, parts.directory + ": this model reads text only; it cannot be given images or videos");
+  if (!parts.processor)
+    throw Error(ErrorKind::not_found, parts.directory + ": the checkpoint has no preprocessor_config.json, which images and videos need");
   return load_media(items, *parts.processor, options.media);
 }
 
@@ -54,6 +56,7 @@ void check_placeholders(const Prompt& prompt, const MediaInputs& media, const Pr
 
 PromptParts read_prompt_parts(const std::string& directory, const Model& model) {
   PromptParts parts;
+  parts.directory = directory;
   parts.model = &model;
   auto holds = [&](const char* name) { return is_file(directory + "/" + name); };
   if (holds("tokenizer.json") || holds("vocab.json") || holds("tokenizer_config.json"))
@@ -65,9 +68,9 @@ PromptParts read_prompt_parts(const std::string& directory, const Model& model) 
 }
 
 Prompt make_prompt(const Conversation& conversation, const PromptParts& parts, const PromptOptions& options) {
-  if (!parts.tokenizer) throw Error(ErrorKind::not_found, "the checkpoint has no tokenizer");
+  if (!parts.tokenizer) throw Error(ErrorKind::not_found, parts.directory + ": the checkpoint has no tokenizer");
   if (!options.raw && !parts.chat_template)
-    throw Error(ErrorKind::not_found, "the checkpoint has no chat template; only raw prompts are possible");
+    throw Error(ErrorKind::not_found, parts.directory + ": the checkpoint has no chat template; only raw prompts are possible");
   MediaInputs media = load(conversation.media(), parts, options);
   Prompt prompt;
   prompt.text = options.raw ? raw_text(conversation) : parts.chat_template->render(conversation.messages(), options.render);

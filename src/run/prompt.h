@@ -14,6 +14,7 @@ namespace statera {
 
 // What turns a conversation into inputs; what a checkpoint does not have is absent.
 struct PromptParts {
+  std::string directory;  // names the checkpoint in errors
   const Model* model = nullptr;
   std::optional<Tokenizer> tokenizer;
   std::optional<ChatTemplate> chat_template;

@@ -78,6 +78,12 @@ TEST(Flags, WhatIsNotGivenKeepsItsDefault) {
   EXPECT_TRUE(s.image.empty());
 }
 
+TEST(Flags, ValuesMayBeginWithDashesOrBeEmpty) {
+  EXPECT_EQ(parse({"m", "--out", "--weird"}).out, "--weird");
+  EXPECT_EQ(parse({"m", "--out", ""}).out, "");
+  EXPECT_EQ(parse({"m", "--out=a=b"}).out, "a=b");
+}
+
 TEST(Flags, TheLastOfARepeatedFlagCounts) { EXPECT_EQ(parse({"m", "--out", "a", "--out", "b"}).out, "b"); }
 
 TEST(Flags, AnUnknownFlagNamesTheNearest) {

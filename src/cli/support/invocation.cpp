@@ -66,7 +66,7 @@ bool Invocation::parse_bound(std::vector<Flag> flags) {
   }
   flags.insert(flags.end(), common.begin(), common.end());
   parse_flags(flags, args_);
-  if (common_.threads) set_num_threads(static_cast<int>(*common_.threads));
+  if (common_.threads) set_num_threads(static_cast<int>(std::clamp<int64_t>(*common_.threads, -1, 1 << 20)));
   if (!common_.log_level.empty()) set_log_level(parse_log_level(common_.log_level));
   make_progress_sink(common_.progress);  // an unknown mode is told before the work begins
   return true;
