@@ -27,11 +27,15 @@ constexpr const char* kTexts[] = {
     "ship passed without answering his lamp, and he wondered whether anyone aboard had been awake.",
     "A heat pump does not make heat, it moves it. A fluid that boils at a low temperature takes up warmth outside, is compressed until it "
     "is hotter than the room, and gives the warmth off inside; the compressor pays for the way uphill.",
-    "def median(values):\n    ordered = sorted(values)\n    middle = len(ordered) // 2\n    if len(ordered) % 2:\n        return ordered[middle]\n"
+    "def median(values):\n    ordered = sorted(values)\n    middle = len(ordered) // 2\n    if len(ordered) % 2:\n        return "
+    "ordered[middle]\n"
     "    return (ordered[middle - 1] + ordered[middle]) / 2\n",
-    "A train leaves at 9:40 and covers 84 km in 56 minutes. Its average speed is 84 / 56 * 60 = 90 km/h, so after another 30 km it is 10:56.",
-    "Der Fluss war im Sommer so flach, dass die Kinder hinüberwaten konnten, und im Frühjahr so breit, dass niemand mehr das andere Ufer erkannte.",
-    "Le boulanger ouvre à six heures ; à sept heures il ne reste plus de croissants, mais personne ne s'en plaint, car le pain est encore chaud.",
+    "A train leaves at 9:40 and covers 84 km in 56 minutes. Its average speed is 84 / 56 * 60 = 90 km/h, so after another 30 km it is "
+    "10:56.",
+    "Der Fluss war im Sommer so flach, dass die Kinder hinüberwaten konnten, und im Frühjahr so breit, dass niemand mehr das andere Ufer "
+    "erkannte.",
+    "Le boulanger ouvre à six heures ; à sept heures il ne reste plus de croissants, mais personne ne s'en plaint, car le pain est encore "
+    "chaud.",
 };
 
 struct Named {
@@ -77,8 +81,10 @@ Divergence measure(const Model& a, const Model& b, const Named& named) {
   for (int64_t from = 0; from < out.positions; from += kRows) {
     const int64_t to = std::min(out.positions, from + kRows);
     Pass none;
-    const at::Tensor la = a.language().head(ha.slice(0, from, to), none).to(at::kFloat), lb = b.language().head(hb.slice(0, from, to), none).to(at::kFloat);
-    if (la.size(1) != lb.size(1)) throw Error(ErrorKind::mismatch, fmt::format("vocabularies of {} and {} tokens cannot be compared", la.size(1), lb.size(1)));
+    const at::Tensor la = a.language().head(ha.slice(0, from, to), none).to(at::kFloat),
+                     lb = b.language().head(hb.slice(0, from, to), none).to(at::kFloat);
+    if (la.size(1) != lb.size(1))
+      throw Error(ErrorKind::mismatch, fmt::format("vocabularies of {} and {} tokens cannot be compared", la.size(1), lb.size(1)));
     const at::Tensor pa = at::log_softmax(la, 1, at::kDouble), pb = at::log_softmax(lb, 1, at::kDouble);
     const at::Tensor kl = (pa.exp() * (pa - pb)).sum(1);
     out.kl_sum += kl.sum().item<double>();
@@ -150,7 +156,8 @@ Json CompareReport::to_json() const {
 std::string CompareReport::to_text() const {
   std::string t = fmt::format("{:<32}{:>10}{:>12}{:>12}{:>8}{:>14}\n", "prompt", "positions", "KL mean", "KL max", "top-1", "max |dlogit|");
   auto line = [&](const std::string& name, const Divergence& d) {
-    t += fmt::format("{:<32}{:>10}{:>12.5f}{:>12.5f}{:>7.1f}%{:>14.4f}\n", name, d.positions, d.kl_mean(), d.kl_max, 100 * d.agreement(), d.logit_max);
+    t += fmt::format("{:<32}{:>10}{:>12.5f}{:>12.5f}{:>7.1f}%{:>14.4f}\n", name, d.positions, d.kl_mean(), d.kl_max, 100 * d.agreement(),
+                     d.logit_max);
   };
   for (const Divergence& d : prompts) line(d.prompt, d);
   line("all", total);

@@ -45,8 +45,16 @@ uint64_t parse_bytes(std::string_view text, std::string_view what) {
   std::string unit(trim(end));
   for (char& c : unit) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
   double factor = 0;
-  for (const auto& [name, value] : std::initializer_list<std::pair<const char*, double>>{
-           {"", 1}, {"b", 1}, {"kb", 1e3}, {"mb", 1e6}, {"gb", 1e9}, {"tb", 1e12}, {"kib", 0x1p10}, {"mib", 0x1p20}, {"gib", 0x1p30}, {"tib", 0x1p40}}) {
+  for (const auto& [name, value] : std::initializer_list<std::pair<const char*, double>>{{"", 1},
+                                                                                         {"b", 1},
+                                                                                         {"kb", 1e3},
+                                                                                         {"mb", 1e6},
+                                                                                         {"gb", 1e9},
+                                                                                         {"tb", 1e12},
+                                                                                         {"kib", 0x1p10},
+                                                                                         {"mib", 0x1p20},
+                                                                                         {"gib", 0x1p30},
+                                                                                         {"tib", 0x1p40}}) {
     if (unit == name) factor = value;
   }
   const double bytes = number * factor;

@@ -53,8 +53,9 @@ TEST_P(QuantizeTiny, WritesTheCodesOfRtn) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, QuantizeTiny,
-                         ::testing::Values("llama", "llama_sharded", "llama_linear_f16", "llama_linear_f32", "mistral", "qwen2", "qwen3", "phi3", "qwen2_vl",
-                                           "qwen2_vl_native", "qwen2_5_vl", "qwen2_5_vl_native", "qwen3_vl", "qwen3_vl_native"),
+                         ::testing::Values("llama", "llama_sharded", "llama_linear_f16", "llama_linear_f32", "mistral", "qwen2", "qwen3",
+                                           "phi3", "qwen2_vl", "qwen2_vl_native", "qwen2_5_vl", "qwen2_5_vl_native", "qwen3_vl",
+                                           "qwen3_vl_native"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST(Quantize, OptionsThatExcludeEachOtherAreRefused) {

@@ -21,7 +21,8 @@ struct Known {
 
 std::unordered_map<std::string, Known> known_tensors(const Model& model, const CheckpointSource& source) {
   std::unordered_map<std::string, Known> out;
-  for (const auto& [path, site] : model.params.linears) out[source.disk_tensor(path + ".weight")] = {path + ".weight", site->role, site->block};
+  for (const auto& [path, site] : model.params.linears)
+    out[source.disk_tensor(path + ".weight")] = {path + ".weight", site->role, site->block};
   for (const auto& [path, site] : model.params.tensors) out[source.disk_tensor(path)] = {path, site->role, site->block};
   return out;
 }
@@ -50,7 +51,8 @@ std::vector<std::string> ignore_list(const std::vector<LayerChoice>& layers) {
     if (l.site->role == Role::vision || l.site->role == Role::projector) {
       auto parts = split(l.disk_path, '.');
       const std::string tower = parts.size() > 1 && parts[0] == "model" ? parts[1] : parts[0];
-      bool whole = std::none_of(layers.begin(), layers.end(), [&](const LayerChoice& o) { return o.quantized && o.disk_path.find(tower) != std::string::npos; });
+      bool whole = std::none_of(layers.begin(), layers.end(),
+                                [&](const LayerChoice& o) { return o.quantized && o.disk_path.find(tower) != std::string::npos; });
       if (whole) {
         add("re:.*" + tower + ".*");
         continue;
@@ -103,7 +105,8 @@ class Planner {
       const TensorInfo* info = source_.checkpoint().find(layer.source);
       if (!info) throw Error(ErrorKind::bad_file, source_.checkpoint().place(layer.source) + ": missing");
       if (info->dtype != at::kFloat && info->dtype != at::kBFloat16 && info->dtype != at::kHalf) {
-        throw Error(ErrorKind::unsupported, source_.checkpoint().place(layer.source) + ": weights of dtype " + std::string(info->type->name) + " cannot be quantized (F32, BF16 and F16 can)");
+        throw Error(ErrorKind::unsupported, source_.checkpoint().place(layer.source) + ": weights of dtype " +
+                                                std::string(info->type->name) + " cannot be quantized (F32, BF16 and F16 can)");
       }
       if (info->shape != std::vector<int64_t>{choice.site->out, choice.site->in}) {
         throw Error(ErrorKind::bad_file, source_.checkpoint().place(layer.source) + ": shape " + shape_string(info->shape) + ", expected " +
@@ -122,8 +125,10 @@ class Planner {
     const Checkpoint& ckpt = source_.checkpoint();
     auto known = known_.find(info.name);
     const Known what = known == known_.end() ? Known{} : known->second;
-    if (known == known_.end()) plan_.unknown.push_back(info.name);
-    else plan_.internal_of[info.name] = what.internal;
+    if (known == known_.end())
+      plan_.unknown.push_back(info.name);
+    else
+      plan_.internal_of[info.name] = what.internal;
     RoleCount& count = plan_.roles[known == known_.end() ? "unknown" : std::string(to_string(what.role))];
     count.source_bytes += info.bytes;
     UnitPlan& unit = unit_of(what);
@@ -141,7 +146,8 @@ class Planner {
       ++placed_layers_;
       return;
     }
-    if (info.dtype == at::ScalarType::Undefined) throw Error(ErrorKind::unsupported, ckpt.place(info.name) + ": dtype " + std::string(info.type->name) + " cannot be copied");
+    if (info.dtype == at::ScalarType::Undefined)
+      throw Error(ErrorKind::unsupported, ckpt.place(info.name) + ": dtype " + std::string(info.type->name) + " cannot be copied");
     tensors_.push_back({info.name, info.dtype, info.shape});
     count.result_bytes += info.bytes;
     ++count.kept_tensors;
@@ -160,13 +166,15 @@ class Planner {
   void finish_units() {
     for (auto& [name, unit] : units_) plan_.units.push_back(std::move(unit));
     auto stem = [](const UnitPlan& u) { return u.block < 0 ? std::string() : u.name.substr(0, u.name.rfind('.')); };
-    std::sort(plan_.units.begin(), plan_.units.end(), [&](const UnitPlan& a, const UnitPlan& b) { return std::tuple(stem(a), a.block) < std::tuple(stem(b), b.block); });
+    std::sort(plan_.units.begin(), plan_.units.end(),
+              [&](const UnitPlan& a, const UnitPlan& b) { return std::tuple(stem(a), a.block) < std::tuple(stem(b), b.block); });
     size_t layers = 0, kept = 0;
     for (const UnitPlan& u : plan_.units) {
       layers += u.layers.size();
       kept += u.kept.size();
     }
-    check(layers == plan_.layers.size() && layers + kept == source_.checkpoint().names().size(), "quantized and kept tensors are not all tensors");
+    check(layers == plan_.layers.size() && layers + kept == source_.checkpoint().names().size(),
+          "quantized and kept tensors are not all tensors");
   }
 
   void finish_config() {
@@ -175,7 +183,8 @@ class Planner {
     plan_.config = source_.checkpoint().config();
     plan_.config.set("quantization_config", format_.quantization_config(stored, ignore_list(choices_)));
     if (!plan_.unknown.empty()) {
-      plan_.warnings.push_back(std::to_string(plan_.unknown.size()) + " tensors that the model does not know are copied as they are, e.g. " + plan_.unknown.front());
+      plan_.warnings.push_back(std::to_string(plan_.unknown.size()) +
+                               " tensors that the model does not know are copied as they are, e.g. " + plan_.unknown.front());
     }
   }
 
@@ -196,7 +205,8 @@ class Planner {
 OutputPlan plan_output(const Model& model, const CheckpointSource& source, const PlanOptions& options) {
   const Checkpoint& ckpt = source.checkpoint();
   if (const Json* q = ckpt.quantization_config()) {
-    throw Error(ErrorKind::unsupported, ckpt.directory() + ": is quantized already (" + q->get_string("quant_method", "unknown method") + "); start from a floating checkpoint");
+    throw Error(ErrorKind::unsupported, ckpt.directory() + ": is quantized already (" + q->get_string("quant_method", "unknown method") +
+                                            "); start from a floating checkpoint");
   }
   return Planner(model, source, options).make();
 }

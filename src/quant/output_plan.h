@@ -18,17 +18,17 @@ namespace statera {
 struct LayerPlan {
   StoredLinear stored;
   std::shared_ptr<LinearSite> site;
-  std::string source;                // on-disk tensor it comes from: "<path>.weight"
-  std::vector<TensorPlan> tensors;   // what it becomes
+  std::string source;               // on-disk tensor it comes from: "<path>.weight"
+  std::vector<TensorPlan> tensors;  // what it becomes
 };
 
 // Work that is done, synced and journalled at once: a block, or all that lies outside blocks.
 struct UnitPlan {
-  std::string name;                  // internal path of the block, "model.layers.3", or "outside blocks"
-  bool language = false;             // block of the language stack
+  std::string name;       // internal path of the block, "model.layers.3", or "outside blocks"
+  bool language = false;  // block of the language stack
   int64_t block = -1;
-  std::vector<size_t> layers;        // indices of OutputPlan::layers
-  std::vector<std::string> kept;     // on-disk tensors copied as they are
+  std::vector<size_t> layers;     // indices of OutputPlan::layers
+  std::vector<std::string> kept;  // on-disk tensors copied as they are
   uint64_t source_bytes = 0;
 };
 
@@ -42,14 +42,14 @@ struct OutputPlan {
   std::vector<LayerPlan> layers;
   std::vector<UnitPlan> units;
   ShardPlan shards;
-  Json config;                       // config.json of the output
+  Json config;  // config.json of the output
   std::map<std::string, RoleCount> roles;
-  std::map<std::string, std::string> internal_of;   // on-disk tensor -> internal name, of the model's parameters
-  std::vector<std::string> unknown;  // tensors that the model does not know; kept
+  std::map<std::string, std::string> internal_of;  // on-disk tensor -> internal name, of the model's parameters
+  std::vector<std::string> unknown;                // tensors that the model does not know; kept
   std::vector<std::string> warnings;
-  int64_t weights = 0;               // quantized weights (elements)
+  int64_t weights = 0;                          // quantized weights (elements)
   uint64_t source_bytes = 0, result_bytes = 0;  // of tensor data
-  uint64_t quantized_bytes = 0;      // of the quantized layers' tensors
+  uint64_t quantized_bytes = 0;                 // of the quantized layers' tensors
 };
 
 struct PlanOptions {

@@ -70,7 +70,7 @@ std::string plan_identity(const CheckpointSource& source, const QuantizeSettings
   j.set("config", source.checkpoint().config());
   Json files = Json::array();
   for (const SafetensorsFile& f : source.checkpoint().files()) {
-    struct stat st{};
+    struct stat st {};
     if (::stat(f.path().c_str(), &st) != 0) throw io_error(f.path(), errno);
     const uint64_t header = f.tensors().empty() ? f.mapping().size() : f.tensors().front().offset;
     Json one = Json::object();
@@ -111,7 +111,9 @@ class Run {
     check_settings(settings);
     recipe_ = method_named(settings.method).make_steps({settings.plan.weights, settings.plan.act, settings.seed});
     for (const auto& step : recipe_) {
-      if (step->needs_data()) throw Error(ErrorKind::unsupported, "method " + settings.method + " needs calibration samples, and this version quantizes without running the model");
+      if (step->needs_data())
+        throw Error(ErrorKind::unsupported,
+                    "method " + settings.method + " needs calibration samples, and this version quantizes without running the model");
     }
     target_ = check_target(out, source.checkpoint().directory(), settings.overwrite);
     plan_ = plan_output(model, source, settings.plan);
@@ -119,7 +121,8 @@ class Run {
     run_ = run_json(model, source, settings, plan_);
     describe(out);
     if (settings.max_ram && report_.expected_ram > settings.max_ram) {
-      throw Error(ErrorKind::memory, "about " + human_bytes(static_cast<double>(report_.expected_ram)) + " of memory are needed, --max-ram allows " + human_bytes(static_cast<double>(settings.max_ram)));
+      throw Error(ErrorKind::memory, "about " + human_bytes(static_cast<double>(report_.expected_ram)) +
+                                         " of memory are needed, --max-ram allows " + human_bytes(static_cast<double>(settings.max_ram)));
     }
   }
 
@@ -142,7 +145,8 @@ class Run {
         staging.discard();
         throw;
       }
-      throw Error(e.kind(), e.message() + " (" + std::to_string(kept) + " of " + std::to_string(plan_.units.size()) + " blocks are kept: the same command goes on from there)");
+      throw Error(e.kind(), e.message() + " (" + std::to_string(kept) + " of " + std::to_string(plan_.units.size()) +
+                                " blocks are kept: the same command goes on from there)");
     }
     report_.seconds = seconds_since(start_);
     report_.peak_rss = peak_resident_bytes();
@@ -164,7 +168,8 @@ class Run {
     r.quantized_weights = static_cast<uint64_t>(plan_.weights);
     r.quantized_bytes = plan_.quantized_bytes;
     r.units = static_cast<int64_t>(plan_.units.size());
-    for (const auto& [name, c] : plan_.roles) r.roles.push_back({name, c.quantized_layers, c.kept_layers, c.kept_tensors, c.source_bytes, c.result_bytes});
+    for (const auto& [name, c] : plan_.roles)
+      r.roles.push_back({name, c.quantized_layers, c.kept_layers, c.kept_tensors, c.source_bytes, c.result_bytes});
     r.warnings = plan_.warnings;
     for (const std::string& name : sides_.left_out) r.warnings.push_back(name + " is not carried over (a pickle or too large)");
     r.expected_ram = expected_ram(source_, plan_);
@@ -179,15 +184,16 @@ class Run {
 
   // One clear line before hours of work; what an earlier run reserved counts as available.
   void check_space(const Staging& staging) const {
-    struct statvfs fs{};
+    struct statvfs fs {};
     if (::statvfs(staging.folder().c_str(), &fs) != 0) return;
     uint64_t available = static_cast<uint64_t>(fs.f_bavail) * fs.f_frsize;
     for (const auto& entry : std::filesystem::directory_iterator(staging.folder())) {
-      struct stat st{};
+      struct stat st {};
       if (::stat(entry.path().c_str(), &st) == 0) available += static_cast<uint64_t>(st.st_blocks) * 512;
     }
     if (available < report_.disk_bytes()) {
-      throw Error(ErrorKind::io, staging.folder() + ": no space: " + human_bytes(static_cast<double>(report_.disk_bytes())) + " are needed, " + human_bytes(static_cast<double>(available)) + " are free");
+      throw Error(ErrorKind::io, staging.folder() + ": no space: " + human_bytes(static_cast<double>(report_.disk_bytes())) +
+                                     " are needed, " + human_bytes(static_cast<double>(available)) + " are free");
     }
   }
 
@@ -233,7 +239,8 @@ class Run {
     check(staging.done().size() <= plan_.units.size(), "a journal longer than its plan");
     for (size_t i = 0; i < staging.done().size(); ++i) {
       const JournalEntry& entry = staging.done()[i];
-      if (entry.unit != plan_.units[i].name) throw Error(ErrorKind::mismatch, staging.folder() + ": its journal does not fit the plan; --restart removes it");
+      if (entry.unit != plan_.units[i].name)
+        throw Error(ErrorKind::mismatch, staging.folder() + ": its journal does not fit the plan; --restart removes it");
       errors_.insert(errors_.end(), entry.layers.begin(), entry.layers.end());
       bytes += plan_.units[i].source_bytes;
     }
@@ -255,7 +262,9 @@ class Run {
     write_file_atomic(staging.folder() + "/statera.json", manifest);
     for (const auto& [name, bytes] : report_.files) {
       const uint64_t written = file_size(staging.folder() + "/" + name);
-      if (written != bytes) throw Error(ErrorKind::io, staging.folder() + "/" + name + ": " + std::to_string(written) + " bytes, planned were " + std::to_string(bytes));
+      if (written != bytes)
+        throw Error(ErrorKind::io,
+                    staging.folder() + "/" + name + ": " + std::to_string(written) + " bytes, planned were " + std::to_string(bytes));
     }
     staging.publish();
     report_.checking_seconds = seconds_since(begin);
@@ -279,18 +288,21 @@ class Run {
 void check_settings(const QuantizeSettings& s) {
   const QSpec& w = s.plan.weights;
   if (w.bits < 2 || w.bits > 8) throw Error(ErrorKind::usage, "--w-bits must be between 2 and 8, is " + std::to_string(w.bits));
-  if (w.group == 0 || w.group < -1) throw Error(ErrorKind::usage, "--w-group must be positive, or -1 for one scale per row; is " + std::to_string(w.group));
+  if (w.group == 0 || w.group < -1)
+    throw Error(ErrorKind::usage, "--w-group must be positive, or -1 for one scale per row; is " + std::to_string(w.group));
   if (!s.plan.act) return;
   if (s.plan.act->bits != 8) throw Error(ErrorKind::usage, "--a-bits must be 16 (floating) or 8, is " + std::to_string(s.plan.act->bits));
   if (w.group != -1) throw Error(ErrorKind::usage, "--a-bits 8 takes one scale per row of the weights: give --w-group -1");
   if (!w.symmetric) throw Error(ErrorKind::usage, "--a-bits 8 takes symmetric weights: give --sym");
 }
 
-QuantizeReport plan_quantization(const Model& model, const CheckpointSource& source, const QuantizeSettings& settings, const std::string& out) {
+QuantizeReport plan_quantization(const Model& model, const CheckpointSource& source, const QuantizeSettings& settings,
+                                 const std::string& out) {
   return Run(model, source, settings, out).planned();
 }
 
-QuantizeReport run_quantization(Model& model, const CheckpointSource& source, const QuantizeSettings& settings, const std::string& out, const QuantizeHooks& hooks) {
+QuantizeReport run_quantization(Model& model, const CheckpointSource& source, const QuantizeSettings& settings, const std::string& out,
+                                const QuantizeHooks& hooks) {
   return Run(model, source, settings, out).execute(model, hooks);
 }
 

@@ -31,11 +31,13 @@ struct QuantizeHooks {
   std::function<void(size_t units_done)> after_unit;
 };
 
-// Error(usage) for combinations that no format or engine takes: 8-bit activations with groups, asymmetric weights or other than 8 or 16 bits.
+// Error(usage) for combinations that no format or engine takes: 8-bit activations with groups, asymmetric weights or other than 8 or 16
+// bits.
 void check_settings(const QuantizeSettings& settings);
 
 // What run_quantization would write, to the byte; reads no weights.
-QuantizeReport plan_quantization(const Model& model, const CheckpointSource& source, const QuantizeSettings& settings, const std::string& out);
+QuantizeReport plan_quantization(const Model& model, const CheckpointSource& source, const QuantizeSettings& settings,
+                                 const std::string& out);
 
 // Quantizes into `out`, resuming unfinished work of the same plan. A failure keeps finished units for the next run and says so.
 QuantizeReport run_quantization(Model& model, const CheckpointSource& source, const QuantizeSettings& settings, const std::string& out,

@@ -239,7 +239,7 @@ TEST_F(Pipeline, BadWeightIsNamedAndLeavesNothing) {
 }
 
 TEST_F(Pipeline, FullDiskIsOneLineThatNamesTheFile) {
-  struct rlimit old{};
+  struct rlimit old {};
   ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &old), 0);
   auto handler = std::signal(SIGXFSZ, SIG_IGN);
   struct rlimit small = old;
@@ -272,15 +272,19 @@ TEST_F(Pipeline, ExistingFolderIsKeptUnlessOverwriteIsGivenAndItIsACheckpoint) {
 TEST_F(Pipeline, QuantizedSourceIsRefused) {
   run(settings());
   Toy toy(dir_ / "out");
-  EXPECT_NE(message_of([&] { run_quantization(*toy.model, toy.source, settings(), dir_ / "twice"); }).find("quantized already"), std::string::npos);
+  EXPECT_NE(message_of([&] { run_quantization(*toy.model, toy.source, settings(), dir_ / "twice"); }).find("quantized already"),
+            std::string::npos);
 }
 
 TEST_F(Pipeline, SideFilesAreCarriedAndPicklesAreNot) {
   const QuantizeReport report = run(settings());
-  EXPECT_EQ(entries(dir_ / "out"), (std::vector<std::string>{"chat_template.jinja", "config.json", "model.safetensors", "statera.json", "tokenizer.json"}));
+  EXPECT_EQ(entries(dir_ / "out"),
+            (std::vector<std::string>{"chat_template.jinja", "config.json", "model.safetensors", "statera.json", "tokenizer.json"}));
   EXPECT_EQ(read_file(dir_ / "out/chat_template.jinja"), "{{ messages }}");
-  EXPECT_TRUE(std::any_of(report.warnings.begin(), report.warnings.end(), [](const std::string& w) { return w.find("optimizer.bin") != w.npos; }));
-  EXPECT_TRUE(std::any_of(report.warnings.begin(), report.warnings.end(), [](const std::string& w) { return w.find("model.rotary.extra") != w.npos; }));
+  EXPECT_TRUE(
+      std::any_of(report.warnings.begin(), report.warnings.end(), [](const std::string& w) { return w.find("optimizer.bin") != w.npos; }));
+  EXPECT_TRUE(std::any_of(report.warnings.begin(), report.warnings.end(),
+                          [](const std::string& w) { return w.find("model.rotary.extra") != w.npos; }));
 }
 
 TEST_F(Pipeline, ManifestHoldsTheDigestOfEveryFileAndNoPath) {

@@ -44,7 +44,8 @@ const Method& method_named(std::string_view name) {
     if (name == m->name) return *m;
     names.emplace_back(m->name);
   }
-  throw Error(ErrorKind::usage, "unknown method \"" + std::string(name) + "\"" + did_you_mean(name, names) + " (known: " + join(names, ", ") + ")");
+  throw Error(ErrorKind::usage,
+              "unknown method \"" + std::string(name) + "\"" + did_you_mean(name, names) + " (known: " + join(names, ", ") + ")");
 }
 
 }  // namespace statera

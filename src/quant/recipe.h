@@ -39,8 +39,8 @@ RoundingError rounding_error(const at::Tensor& W_NK, const QTensor& q);
 class BlockJob {
  public:
   virtual ~BlockJob() = default;
-  virtual const std::string& name() const = 0;    // "model.layers.3"
-  virtual const Stack* stack() const = 0;         // nullptr outside blocks
+  virtual const std::string& name() const = 0;  // "model.layers.3"
+  virtual const Stack* stack() const = 0;       // nullptr outside blocks
   virtual int64_t index() const = 0;
   // The layers of this phase that the user's selection quantizes. Their weights are dense: site.weight->dense() is [N, K].
   virtual std::span<const std::shared_ptr<LinearSite>> layers() const = 0;

@@ -52,15 +52,32 @@ Json QuantizeReport::to_json() const {
     j.members().assign(members.begin(), members.end());
     return j;
   };
-  Json j = object({{"planned_only", planned_only}, {"out", out}, {"method", method}, {"format", format}, {"w_bits", w_bits}, {"w_group", w_group},
-                   {"symmetric", symmetric}, {"a_bits", a_bits}, {"source_bytes", source_bytes}, {"result_bytes", result_bytes},
-                   {"disk_bytes", disk_bytes()}, {"quantized_weights", quantized_weights}, {"quantized_bytes", quantized_bytes},
-                   {"bits_per_weight", bits_per_weight()}, {"units", units}, {"resumed_units", resumed_units}, {"expected_ram", expected_ram}});
+  Json j = object({{"planned_only", planned_only},
+                   {"out", out},
+                   {"method", method},
+                   {"format", format},
+                   {"w_bits", w_bits},
+                   {"w_group", w_group},
+                   {"symmetric", symmetric},
+                   {"a_bits", a_bits},
+                   {"source_bytes", source_bytes},
+                   {"result_bytes", result_bytes},
+                   {"disk_bytes", disk_bytes()},
+                   {"quantized_weights", quantized_weights},
+                   {"quantized_bytes", quantized_bytes},
+                   {"bits_per_weight", bits_per_weight()},
+                   {"units", units},
+                   {"resumed_units", resumed_units},
+                   {"expected_ram", expected_ram}});
   Json file_list = Json::array(), role_list = Json::array(), layer_list = Json::array();
   for (const auto& [name, bytes] : files) file_list.push(object({{"name", name}, {"bytes", bytes}}));
   for (const Role& r : roles) {
-    role_list.push(object({{"role", r.role}, {"quantized_layers", r.quantized_layers}, {"kept_layers", r.kept_layers}, {"kept_tensors", r.kept_tensors},
-                           {"source_bytes", r.source_bytes}, {"result_bytes", r.result_bytes}}));
+    role_list.push(object({{"role", r.role},
+                           {"quantized_layers", r.quantized_layers},
+                           {"kept_layers", r.kept_layers},
+                           {"kept_tensors", r.kept_tensors},
+                           {"source_bytes", r.source_bytes},
+                           {"result_bytes", r.result_bytes}}));
   }
   for (const Layer& l : layers) layer_list.push(object({{"name", l.name}, {"error", l.error}}));
   j.set("files", std::move(file_list));
@@ -73,20 +90,24 @@ Json QuantizeReport::to_json() const {
   j.set("checking_seconds", checking_seconds);
   j.set("gigabytes_per_second", gigabytes_per_second);
   j.set("peak_rss", peak_rss);
-  j.set("verified", object({{"tensors", verified.tensors}, {"scales", verified.scales}, {"layers_decoded", verified.layers_decoded},
+  j.set("verified", object({{"tensors", verified.tensors},
+                            {"scales", verified.scales},
+                            {"layers_decoded", verified.layers_decoded},
                             {"worst_difference", verified.worst_difference}}));
   return j;
 }
 
 std::string QuantizeReport::to_text() const {
   std::string t = fmt::format("{} {}: {}, {} bits, {}, {}{}\n", planned_only ? "would write" : "wrote", out, method, w_bits,
-                              w_group > 0 ? fmt::format("groups of {}", w_group) : "one scale per row", symmetric ? "symmetric" : "asymmetric",
-                              a_bits < 16 ? fmt::format(", {}-bit activations", a_bits) : "");
-  t += fmt::format("tensors {} -> {} ({:.1f} %), files {} bytes in {}; quantized layers take {:.3f} bits per weight\n", size(source_bytes), size(result_bytes),
-                   source_bytes ? 100.0 * static_cast<double>(result_bytes) / static_cast<double>(source_bytes) : 0.0, disk_bytes(), files.size(), bits_per_weight());
+                              w_group > 0 ? fmt::format("groups of {}", w_group) : "one scale per row",
+                              symmetric ? "symmetric" : "asymmetric", a_bits < 16 ? fmt::format(", {}-bit activations", a_bits) : "");
+  t += fmt::format("tensors {} -> {} ({:.1f} %), files {} bytes in {}; quantized layers take {:.3f} bits per weight\n", size(source_bytes),
+                   size(result_bytes), source_bytes ? 100.0 * static_cast<double>(result_bytes) / static_cast<double>(source_bytes) : 0.0,
+                   disk_bytes(), files.size(), bits_per_weight());
   t += fmt::format("{:<12}{:>10}{:>8}{:>10}{:>14}{:>14}\n", "role", "quantized", "kept", "tensors", "before", "after");
   for (const Role& r : roles) {
-    t += fmt::format("{:<12}{:>10}{:>8}{:>10}{:>14}{:>14}\n", r.role, r.quantized_layers, r.kept_layers, r.kept_tensors, size(r.source_bytes), size(r.result_bytes));
+    t += fmt::format("{:<12}{:>10}{:>8}{:>10}{:>14}{:>14}\n", r.role, r.quantized_layers, r.kept_layers, r.kept_tensors,
+                     size(r.source_bytes), size(r.result_bytes));
   }
   if (planned_only) {
     for (const auto& [name, bytes] : files) t += fmt::format("  {:>14}  {}\n", bytes, name);
@@ -96,10 +117,11 @@ std::string QuantizeReport::to_text() const {
     for (const auto& [name, s] : by_name(layers)) {
       t += fmt::format("  {:<16}{:.4f}  {:.4f} ({})\n", name, s.sum / static_cast<double>(s.count), s.worst, s.worst_layer);
     }
-    t += fmt::format("checked: {} tensors, {} scales, {} layers decoded (error as when rounding within {:.1e})\n", verified.tensors, verified.scales,
-                     verified.layers_decoded, verified.worst_difference);
-    t += fmt::format("{} ({:.2f} GB/s rounding, {} checking), peak memory {}{}\n", human_seconds(seconds), gigabytes_per_second, human_seconds(checking_seconds),
-                     size(peak_rss), resumed_units ? fmt::format(", {} of {} blocks were done already", resumed_units, units) : "");
+    t += fmt::format("checked: {} tensors, {} scales, {} layers decoded (error as when rounding within {:.1e})\n", verified.tensors,
+                     verified.scales, verified.layers_decoded, verified.worst_difference);
+    t += fmt::format("{} ({:.2f} GB/s rounding, {} checking), peak memory {}{}\n", human_seconds(seconds), gigabytes_per_second,
+                     human_seconds(checking_seconds), size(peak_rss),
+                     resumed_units ? fmt::format(", {} of {} blocks were done already", resumed_units, units) : "");
   }
   for (const std::string& w : warnings) t += "note: " + w + "\n";
   return t;

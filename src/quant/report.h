@@ -17,8 +17,8 @@ struct QuantizeReport {
     uint64_t source_bytes = 0, result_bytes = 0;
   };
   struct Layer {
-    std::string name;    // on-disk module
-    double error = 0;    // ||W' - W|| / ||W||, Frobenius
+    std::string name;  // on-disk module
+    double error = 0;  // ||W' - W|| / ||W||, Frobenius
   };
   struct Verification {  // an independent reading of the finished files
     int64_t tensors = 0, scales = 0, layers_decoded = 0;

@@ -24,38 +24,53 @@ std::string reason_by_role(const LinearSite& site, const SelectOptions& o) {
   switch (site.role) {
     case Role::attention:
     case Role::mlp:
-    case Role::expert: return "";
-    case Role::vision: return o.vision ? "" : "vision tower";
-    case Role::projector: return o.projector ? "" : "projector";
-    case Role::head: return o.head ? "" : "head";
-    case Role::router: return "router";
-    case Role::embedding: return "embedding";
+    case Role::expert:
+      return "";
+    case Role::vision:
+      return o.vision ? "" : "vision tower";
+    case Role::projector:
+      return o.projector ? "" : "projector";
+    case Role::head:
+      return o.head ? "" : "head";
+    case Role::router:
+      return "router";
+    case Role::embedding:
+      return "embedding";
     case Role::norm:
-    case Role::other: return "no layer of a block";
+    case Role::other:
+      return "no layer of a block";
   }
   return "no layer of a block";
 }
 
 void check_requests(const std::vector<LayerChoice>& layers, const SelectOptions& o) {
-  auto has = [&](Role role) { return std::any_of(layers.begin(), layers.end(), [&](const LayerChoice& l) { return l.site->role == role; }); };
-  if (o.head && !has(Role::head)) throw Error(ErrorKind::usage, "--quantize-head: the head of this model is its embedding (tied), which stays floating");
+  auto has = [&](Role role) {
+    return std::any_of(layers.begin(), layers.end(), [&](const LayerChoice& l) { return l.site->role == role; });
+  };
+  if (o.head && !has(Role::head))
+    throw Error(ErrorKind::usage, "--quantize-head: the head of this model is its embedding (tied), which stays floating");
   if (o.vision && !has(Role::vision)) throw Error(ErrorKind::usage, "--quantize-vision: this model has no vision tower");
   if (o.projector && !has(Role::projector)) throw Error(ErrorKind::usage, "--quantize-projector: this model has no projector");
 }
 
 void check_group(const LayerChoice& layer, const QSpec& spec) {
   if (spec.group <= 0 || layer.site->in % spec.group == 0) return;
-  throw Error(ErrorKind::usage, "layer " + layer.disk_path + ": its " + std::to_string(layer.site->in) + " input channels do not divide into groups of " +
-                                    std::to_string(spec.group) + "; choose another --w-group, --w-group -1 (one scale per row) or --ignore it");
+  throw Error(ErrorKind::usage, "layer " + layer.disk_path + ": its " + std::to_string(layer.site->in) +
+                                    " input channels do not divide into groups of " + std::to_string(spec.group) +
+                                    "; choose another --w-group, --w-group -1 (one scale per row) or --ignore it");
 }
 
 }  // namespace
 
-std::vector<LayerChoice> select_layers(const Model& model, const CheckpointSource& source, const SelectOptions& options, const QSpec& spec) {
+std::vector<LayerChoice> select_layers(const Model& model, const CheckpointSource& source, const SelectOptions& options,
+                                       const QSpec& spec) {
   std::vector<LayerChoice> layers;
-  for (const auto& [path, site] : model.params.linears) layers.push_back({site, source.disk_name(path), false, reason_by_role(*site, options)});
+  for (const auto& [path, site] : model.params.linears)
+    layers.push_back({site, source.disk_name(path), false, reason_by_role(*site, options)});
   // Language blocks last, each stack by index: the order of work.
-  auto place = [](const LayerChoice& l) { return std::tuple(l.site->block >= 0, in_language_block(l.site->role), l.site->block, l.disk_path); };
+  auto place = [](const LayerChoice& l) {
+    return std::tuple(l.site->block >= 0, in_language_block(l.site->role), l.site->block, l.disk_path);
+  };
   std::sort(layers.begin(), layers.end(), [&](const LayerChoice& a, const LayerChoice& b) { return place(a) < place(b); });
   check_requests(layers, options);
   std::vector<Ignore> ignores;

@@ -20,9 +20,9 @@ struct SelectOptions {
 
 struct LayerChoice {
   std::shared_ptr<LinearSite> site;
-  std::string disk_path;   // module name in the files
+  std::string disk_path;  // module name in the files
   bool quantized = false;
-  std::string reason;      // why not, else empty
+  std::string reason;  // why not, else empty
 };
 
 // Every linear layer of the model, in the order of their blocks. Error(usage): a broken pattern, one that finds no layer, a request

@@ -40,7 +40,8 @@ class Select : public ::testing::Test {
 TEST_F(Select, TakesAttentionAndMlpOfTheLanguageStackByDefault) {
   const auto names = chosen({});
   EXPECT_EQ(names.size(), 3u * 7);
-  for (const char* kept : {"lm_head", "visual.blocks.0.qkv", "visual.merger.fc", "visual.patch_embed", "model.layers.0.mlp.gate"}) EXPECT_FALSE(names.count(kept)) << kept;
+  for (const char* kept : {"lm_head", "visual.blocks.0.qkv", "visual.merger.fc", "visual.patch_embed", "model.layers.0.mlp.gate"})
+    EXPECT_FALSE(names.count(kept)) << kept;
 }
 
 TEST_F(Select, OtherPartsOnRequestButNeverConvolutionsOrRouters) {
@@ -90,7 +91,8 @@ TEST_F(Select, ConfigNamesWhatStaysFloating) {
   const OutputPlan plan = plan_output(*toy_->model, toy_->source, p);
   std::set<std::string> ignored;
   for (const Json& name : plan.config.at("quantization_config").at("ignore").as_array()) ignored.insert(name.as_string());
-  EXPECT_EQ(ignored, (std::set<std::string>{"lm_head", "re:.*visual.*", "model.layers.0.mlp.gate", "model.layers.1.mlp.gate", "model.layers.2.mlp.gate", "model.layers.2.mlp.down_proj"}));
+  EXPECT_EQ(ignored, (std::set<std::string>{"lm_head", "re:.*visual.*", "model.layers.0.mlp.gate", "model.layers.1.mlp.gate",
+                                            "model.layers.2.mlp.gate", "model.layers.2.mlp.down_proj"}));
   EXPECT_EQ(plan.config.at("hidden_size").as_int(), 64);
 }
 

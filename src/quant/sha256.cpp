@@ -16,7 +16,9 @@ namespace {
 
 class Digest {
  public:
-  Digest() : ctx_(EVP_MD_CTX_new(), EVP_MD_CTX_free) { check(ctx_ && EVP_DigestInit_ex(ctx_.get(), EVP_sha256(), nullptr) == 1, "SHA-256"); }
+  Digest() : ctx_(EVP_MD_CTX_new(), EVP_MD_CTX_free) {
+    check(ctx_ && EVP_DigestInit_ex(ctx_.get(), EVP_sha256(), nullptr) == 1, "SHA-256");
+  }
   void add(const void* data, size_t size) { check(EVP_DigestUpdate(ctx_.get(), data, size) == 1, "SHA-256"); }
   std::string hex() {
     unsigned char raw[EVP_MAX_MD_SIZE];

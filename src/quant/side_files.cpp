@@ -33,8 +33,10 @@ SideFiles side_files(const std::string& source) {
     // A copied statera.json would describe other files.
     if (name.starts_with(".") || name == "config.json" || name == "statera.json" || is_weight(name) || !is_file(path)) continue;
     const uint64_t bytes = file_size(path);
-    if (is_pickle(name) || bytes > kMaxSideFile) out.left_out.push_back(name);
-    else out.carried.emplace_back(name, bytes);
+    if (is_pickle(name) || bytes > kMaxSideFile)
+      out.left_out.push_back(name);
+    else
+      out.carried.emplace_back(name, bytes);
   }
   if (ec) throw io_error(source, ec.value());
   std::sort(out.carried.begin(), out.carried.end());

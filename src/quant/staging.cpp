@@ -62,7 +62,8 @@ std::string check_target(const std::string& target, const std::string& source, b
   std::string path = absolute.string();
   while (path.size() > 1 && path.back() == '/') path.pop_back();
   absolute = path;
-  if (!fs::is_directory(absolute.parent_path(), ec)) throw Error(ErrorKind::not_found, absolute.parent_path().string() + ": no such directory (the output folder's parent must exist)");
+  if (!fs::is_directory(absolute.parent_path(), ec))
+    throw Error(ErrorKind::not_found, absolute.parent_path().string() + ": no such directory (the output folder's parent must exist)");
   const fs::path from = fs::weakly_canonical(fs::absolute(source), ec);
   for (fs::path p = from; !p.empty(); p = p.parent_path()) {
     if (p == absolute) throw Error(ErrorKind::usage, target + ": the output folder is the source or holds it; choose another");
@@ -72,7 +73,8 @@ std::string check_target(const std::string& target, const std::string& source, b
   if (!fs::is_directory(absolute, ec)) throw Error(ErrorKind::usage, target + ": exists and is no folder");
   if (fs::is_empty(absolute, ec)) return path;
   if (!overwrite) throw Error(ErrorKind::usage, target + ": exists and is not empty; choose another folder, or --overwrite to replace it");
-  if (!is_file(path + "/config.json")) throw Error(ErrorKind::usage, target + ": is no checkpoint (no config.json), so --overwrite does not replace it");
+  if (!is_file(path + "/config.json"))
+    throw Error(ErrorKind::usage, target + ": is no checkpoint (no config.json), so --overwrite does not replace it");
   return path;
 }
 
@@ -88,7 +90,9 @@ Staging::Staging(std::string target, const std::string& plan_hash, bool restart)
     if (restart) {
       remove_tree(other);
     } else if (other != folder_) {
-      throw Error(ErrorKind::mismatch, other + ": unfinished work for this output with other options, another version or a changed source; repeat that run's command to finish it, or --restart to remove it");
+      throw Error(ErrorKind::mismatch, other +
+                                           ": unfinished work for this output with other options, another version or a changed source; "
+                                           "repeat that run's command to finish it, or --restart to remove it");
     }
   }
   std::error_code ec;

@@ -60,9 +60,10 @@ class ToyModel : public Model, LanguageStack {
 
 // Released layouts call the tower "visual".
 inline const ModelType& toy_type() {
-  static const ModelType type{"toy", {}, {{{"model.visual.", "visual."}}, {}}, [](const Json& config, WeightSource& source) -> std::unique_ptr<Model> {
-                                return std::make_unique<ToyModel>(config, source);
-                              }};
+  static const ModelType type{
+      "toy", {}, {{{"model.visual.", "visual."}}, {}}, [](const Json& config, WeightSource& source) -> std::unique_ptr<Model> {
+        return std::make_unique<ToyModel>(config, source);
+      }};
   return type;
 }
 
@@ -73,7 +74,8 @@ inline NamedTensors toy_tensors(at::ScalarType dtype, uint64_t seed = 1) {
   for (const Expected& e : expected_parameters(toy_type(), Json::object(), has)) {
     at::Tensor t = at::empty(e.shape, at::kFloat);
     Rng rng(seed, hash_name(e.name));
-    for (int64_t i = 0; i < t.numel(); ++i) t.mutable_data_ptr<float>()[i] = static_cast<float>(0.1 * rng.normal_at(static_cast<uint64_t>(i)));
+    for (int64_t i = 0; i < t.numel(); ++i)
+      t.mutable_data_ptr<float>()[i] = static_cast<float>(0.1 * rng.normal_at(static_cast<uint64_t>(i)));
     out.emplace_back(map_name(toy_type().layouts[0], e.name), t.to(dtype));
   }
   out.emplace_back("model.rotary.extra", at::empty({3}, at::kFloat).fill_(2));
@@ -105,7 +107,8 @@ inline void write_toy(const std::string& folder, const NamedTensors& tensors, si
 
 // An opened toy checkpoint and its model.
 struct Toy {
-  explicit Toy(const std::string& folder) : source(Checkpoint::open(folder), toy_type()), model(toy_type().make(source.checkpoint().config(), source)) {}
+  explicit Toy(const std::string& folder)
+      : source(Checkpoint::open(folder), toy_type()), model(toy_type().make(source.checkpoint().config(), source)) {}
   CheckpointSource source;
   std::unique_ptr<Model> model;
 };

@@ -37,9 +37,11 @@ JournalEntry UnitWriter::run(Recipe& recipe) {
   }
   check(open_.empty(), "a step left a layer unfinished: " + (open_.empty() ? std::string() : *open_.begin()));
   for (const std::string& name : unit_.kept) copy(name);
+  settle();
   for (const auto& [name, value] : rewritten_) {
     const std::string disk = context_.source.disk_tensor(name);
-    check(std::find(unit_.kept.begin(), unit_.kept.end(), disk) != unit_.kept.end(), "rewritten tensor is no kept one of this block: " + name);
+    check(std::find(unit_.kept.begin(), unit_.kept.end(), disk) != unit_.kept.end(),
+          "rewritten tensor is no kept one of this block: " + name);
   }
   return std::move(entry_);
 }
@@ -57,11 +59,25 @@ void UnitWriter::finish(const LinearSite& site, QTensor q, std::optional<Roundin
   const Checkpoint& ckpt = context_.source.checkpoint();
   check_scales(q, ckpt.place(layer.source));
   if (!error) error = rounding_error(site.weight->dense(), q);
-  for (const auto& [name, tensor] : context_.format.encode(layer.stored, q)) shard_of(name).write(name, tensor);
+  write_later(context_.format.encode(layer.stored, q));
   entry_.layers.emplace_back(layer.stored.path, *error);
   context_.progress.advance(static_cast<double>(ckpt.find(layer.source)->bytes), unit_.name);
   ckpt.release(layer.source);
   check_cancelled();
+}
+
+// Copying into the page cache is one core's work; the next layer is rounded meanwhile. One layer at a time, so memory stays bounded.
+void UnitWriter::write_later(NamedTensors tensors) {
+  std::vector<ShardFile*> shards;
+  for (const auto& [name, tensor] : tensors) shards.push_back(&shard_of(name));
+  settle();
+  pending_ = std::async(std::launch::async, [shards = std::move(shards), tensors = std::move(tensors)] {
+    for (size_t i = 0; i < tensors.size(); ++i) shards[i]->write(tensors[i].first, tensors[i].second);
+  });
+}
+
+void UnitWriter::settle() {
+  if (pending_.valid()) pending_.get();
 }
 
 void UnitWriter::refuse(const LinearSite& site, std::string_view reason) const {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <future>
 #include <map>
 #include <set>
 #include <string>
@@ -48,15 +49,18 @@ class UnitWriter : public BlockJob {
   const LayerPlan& layer_of(const LinearSite& site) const;
   void copy(const std::string& name);
   ShardFile& shard_of(const std::string& name);
+  void write_later(NamedTensors tensors);
+  void settle();
   void check_cancelled() const;
   const UnitContext& context_;
   const UnitPlan& unit_;
   QSpec spec_;
   std::vector<std::shared_ptr<LinearSite>> sites_;
-  std::set<std::string> open_;                     // paths of layers not finished yet
-  std::map<std::string, at::Tensor> rewritten_;    // internal name -> value
+  std::set<std::string> open_;                   // paths of layers not finished yet
+  std::map<std::string, at::Tensor> rewritten_;  // internal name -> value
   std::set<size_t> touched_;
   JournalEntry entry_;
+  std::future<void> pending_;  // the last layer's tensors on their way; its end waits for them
 };
 
 // Asks the kernel to read the unit's source pages ahead.

@@ -44,7 +44,8 @@ Reading read_all(const std::string& folder, const OutputPlan& plan) {
       for (const Json& d : t.at("shape", name).as_array(name)) e.shape.push_back(d.as_int(name));
       const auto& span = t.at("data_offsets", name).as_array(name);
       const int64_t begin = span.at(0).as_int(name), end = span.at(1).as_int(name);
-      if (begin < 0 || end < begin || static_cast<uint64_t>(end) > map.size() - 8 - length) throw Error(ErrorKind::bad_file, path + ": tensor " + name + ": offsets outside the file");
+      if (begin < 0 || end < begin || static_cast<uint64_t>(end) > map.size() - 8 - length)
+        throw Error(ErrorKind::bad_file, path + ": tensor " + name + ": offsets outside the file");
       e.data = map.data() + 8 + length + begin;
       e.bytes = static_cast<uint64_t>(end - begin);
       e.file = out.files.size();
@@ -74,7 +75,8 @@ class Checker {
         auto it = reading_.tensors.find(info.name);
         if (it == reading_.tensors.end()) fail(info.name, "missing");
         const Entry& e = it->second;
-        if (e.dtype != info.type->name || e.shape != info.shape || e.bytes != info.bytes) fail(info.name, "stands there as " + e.dtype + " " + shape_string(e.shape));
+        if (e.dtype != info.type->name || e.shape != info.shape || e.bytes != info.bytes)
+          fail(info.name, "stands there as " + e.dtype + " " + shape_string(e.shape));
       }
     }
     if (planned != reading_.tensors.size()) throw Error(ErrorKind::bad_file, folder_ + ": holds tensors that were not planned");
@@ -169,7 +171,8 @@ class Checker {
 }  // namespace
 
 QuantizeReport::Verification verify_output(const std::string& folder, const OutputPlan& plan, const CheckpointSource& source,
-                                           const std::vector<std::pair<std::string, RoundingError>>& errors, bool rewritten, size_t sample) {
+                                           const std::vector<std::pair<std::string, RoundingError>>& errors, bool rewritten,
+                                           size_t sample) {
   Checker checker(folder, plan);
   QuantizeReport::Verification out;
   out.tensors = checker.tensors();
@@ -187,7 +190,8 @@ QuantizeReport::Verification verify_output(const std::string& folder, const Outp
     const double difference = std::abs(now - then);
     // Both are sums of the same squares, one in fp32 lanes.
     if (!(difference <= 1e-4 * std::max(then, 1e-3))) {
-      throw Error(ErrorKind::bad_file, "checking what was written: layer " + l.stored.path + " decodes to weights " + std::to_string(now) + " from the source, was rounded to " + std::to_string(then));
+      throw Error(ErrorKind::bad_file, "checking what was written: layer " + l.stored.path + " decodes to weights " + std::to_string(now) +
+                                           " from the source, was rounded to " + std::to_string(then));
     }
     out.worst_difference = std::max(out.worst_difference, difference);
   }

@@ -16,6 +16,7 @@ namespace statera {
 // whose distance from the source is the recorded one. Error(bad_file) naming file and tensor.
 // `rewritten`: the source's weights are no longer what was rounded (a step folded scales into them); distances are not compared.
 QuantizeReport::Verification verify_output(const std::string& folder, const OutputPlan& plan, const CheckpointSource& source,
-                                           const std::vector<std::pair<std::string, RoundingError>>& errors, bool rewritten, size_t sample = 8);
+                                           const std::vector<std::pair<std::string, RoundingError>>& errors, bool rewritten,
+                                           size_t sample = 8);
 
 }  // namespace statera

@@ -118,7 +118,8 @@ GroupScale<V> scale_of(const Range& r, const QSpec& spec) {
     V quotient = static_cast<V>(static_cast<float>(low) / static_cast<float>(out.scale));
     float zero = static_cast<float>(static_cast<V>(static_cast<float>(qmin) - static_cast<float>(quotient)));
     // An all-zero group divides 0 by 0: the reference's cast makes that 0.
-    if (!std::isnan(zero)) out.zero = static_cast<int>(std::nearbyint(std::clamp(zero, static_cast<float>(qmin), static_cast<float>(qmax))));
+    if (!std::isnan(zero))
+      out.zero = static_cast<int>(std::nearbyint(std::clamp(zero, static_cast<float>(qmin), static_cast<float>(qmax))));
   }
   if (static_cast<float>(out.scale) == 0.0f) out.scale = static_cast<V>(static_cast<float>(std::numeric_limits<V>::epsilon()));
   return out;
@@ -162,7 +163,8 @@ void codes_of(const float* x, int64_t count, float scale, float zero, const QSpe
 }
 
 template <class As>
-void quantize_row(const typename As::Stored* w, int64_t K, const QSpec& spec, float* wide, int8_t* q, typename As::Value* scale, int8_t* zero, Sums& sums) {
+void quantize_row(const typename As::Stored* w, int64_t K, const QSpec& spec, float* wide, int8_t* q, typename As::Value* scale,
+                  int8_t* zero, Sums& sums) {
   for (int64_t k = 0; k < K; ++k) wide[k] = As::widen(w[k]);
   const int64_t G = spec.groups(K), width = spec.group <= 0 ? K : spec.group;
   for (int64_t g = 0; g < G; ++g) {
@@ -199,7 +201,8 @@ RtnResult quantize(const at::Tensor& W_NK, const QSpec& spec) {
   parallel_for(N, std::max<int64_t>(1, 65536 / std::max<int64_t>(K, 1)), [&](int64_t begin, int64_t end) {
     std::vector<float> wide(static_cast<size_t>(K));
     for (int64_t n = begin; n < end; ++n) {
-      quantize_row<As>(w + n * K, K, spec, wide.data(), q + n * K, scale + n * G, zero ? zero + n * G : nullptr, rows[static_cast<size_t>(n)]);
+      quantize_row<As>(w + n * K, K, spec, wide.data(), q + n * K, scale + n * G, zero ? zero + n * G : nullptr,
+                       rows[static_cast<size_t>(n)]);
     }
   });
   for (const Sums& row : rows) {
@@ -216,10 +219,15 @@ RtnResult rtn_rows(const at::Tensor& W_NK, const QSpec& spec) {
   check(W_NK.dim() == 2 && W_NK.is_contiguous() && W_NK.is_cpu(), "rtn_rows takes a contiguous matrix on the CPU");
   check_spec(spec, W_NK.size(1));
   switch (W_NK.scalar_type()) {
-    case at::kFloat: return quantize<AsF32>(W_NK, spec);
-    case at::kBFloat16: return quantize<AsBf16>(W_NK, spec);
-    case at::kHalf: return quantize<AsF16>(W_NK, spec);
-    default: throw Error(ErrorKind::unsupported, std::string("weights of dtype ") + c10::toString(W_NK.scalar_type()) + " cannot be rounded (f32, bf16 or f16 can)");
+    case at::kFloat:
+      return quantize<AsF32>(W_NK, spec);
+    case at::kBFloat16:
+      return quantize<AsBf16>(W_NK, spec);
+    case at::kHalf:
+      return quantize<AsF16>(W_NK, spec);
+    default:
+      throw Error(ErrorKind::unsupported,
+                  std::string("weights of dtype ") + c10::toString(W_NK.scalar_type()) + " cannot be rounded (f32, bf16 or f16 can)");
   }
 }
 

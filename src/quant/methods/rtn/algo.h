@@ -13,9 +13,9 @@ namespace statera {
 
 struct RtnResult {
   QTensor q;
-  double error = 0;        // sum of (dequantized - w)^2
-  double weight = 0;       // sum of w^2
-  int64_t nonfinite = 0;   // NaN or infinite weights, or scales that overflowed; q is meaningless when > 0
+  double error = 0;       // sum of (dequantized - w)^2
+  double weight = 0;      // sum of w^2
+  int64_t nonfinite = 0;  // NaN or infinite weights, or scales that overflowed; q is meaningless when > 0
 };
 
 // W: contiguous f32, bf16 or f16 [N, K] on the CPU. Sums do not depend on the number of threads.

@@ -41,7 +41,8 @@ TEST(Rtn, EqualsTheSpecificationToTheBitForAllBitsGroupsAndTypes) {
     for (int bits = 2; bits <= 8; ++bits) {
       for (int64_t group : {int64_t{-1}, int64_t{8}, int64_t{17}, int64_t{32}, int64_t{96}, int64_t{128}}) {
         for (bool symmetric : {true, false}) {
-          SCOPED_TRACE(std::string(c10::toString(dtype)) + " bits " + std::to_string(bits) + " group " + std::to_string(group) + (symmetric ? " sym" : " asym"));
+          SCOPED_TRACE(std::string(c10::toString(dtype)) + " bits " + std::to_string(bits) + " group " + std::to_string(group) +
+                       (symmetric ? " sym" : " asym"));
           const QSpec spec{bits, group, symmetric};
           const at::Tensor w = random_matrix(37, 384, static_cast<uint64_t>(bits * 1000 + group), dtype);
           const RtnResult fast = rtn_rows(w, spec);
@@ -54,7 +55,8 @@ TEST(Rtn, EqualsTheSpecificationToTheBitForAllBitsGroupsAndTypes) {
 }
 
 TEST(Rtn, WorkedMatrixOfTheFormatPage) {
-  const at::Tensor w = at::tensor({-.8f, -.4f, 0.f, .7f, .1f, .2f, .3f, 1.5f, .75f, -.75f, .3f, -.3f, .05f, -.05f, 0.f, 0.f}).reshape({2, 8});
+  const at::Tensor w =
+      at::tensor({-.8f, -.4f, 0.f, .7f, .1f, .2f, .3f, 1.5f, .75f, -.75f, .3f, -.3f, .05f, -.05f, 0.f, 0.f}).reshape({2, 8});
   const RtnResult sym = rtn_rows(w, {4, 4, true});
   EXPECT_TRUE(at::equal(sym.q.q, at::tensor({-8, -4, 0, 7, 0, 1, 2, 7, 7, -8, 3, -3, 7, -8, 0, 0}, at::kChar).reshape({2, 8})));
   const RtnResult asym = rtn_rows(w, {4, 4, false});
@@ -79,7 +81,8 @@ TEST(Rtn, AllZeroGroupsGetTheEpsilonOfTheirTypeAndZeroCodes) {
 
 TEST(Rtn, CountsGroupsWithNanOrInfinity) {
   for (auto dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
-    for (double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(), -std::numeric_limits<double>::infinity()}) {
+    for (double bad :
+         {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(), -std::numeric_limits<double>::infinity()}) {
       for (int64_t column : {int64_t{0}, int64_t{15}, int64_t{16}, int64_t{38}}) {  // inside and outside of the lanes
         at::Tensor w = random_matrix(4, 39, 3, dtype);
         w[2][column] = bad;
