@@ -40,7 +40,8 @@ class Batch {
     try {
       GenerateOptions options = defaults;
       fields_from_json(request.options, options, "request " + request.id.dump());
-      if (!request.options.has("seed")) options.sampling.seed = (*defaults.sampling.seed + static_cast<int64_t>(index)) & INT64_MAX;
+      if (!request.options.has("seed"))
+        options.sampling.seed = static_cast<int64_t>((static_cast<uint64_t>(*defaults.sampling.seed) + index) & INT64_MAX);
       Callbacks callbacks;
       callbacks.cancel = cancel;
       callbacks.on_done = [this, place](int64_t, Answer a) { done(place, std::move(a)); };

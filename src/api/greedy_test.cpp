@@ -1,5 +1,6 @@
 // Generation over the tiny checkpoints: greedy tokens are transformers' (golden "greedy"), alone and beside others; cached logits are
 // those of whole passes.
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/tensor.h>
 #include <c10/core/InferenceMode.h>
 #include <gtest/gtest.h>

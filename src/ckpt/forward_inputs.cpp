@@ -1,6 +1,7 @@
 // See forward_inputs.h.
 #include "ckpt/forward_inputs.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/zeros.h>
 

@@ -1,6 +1,7 @@
 // Tensors by their Hugging Face names in every form that logits.h lists.
 #include "ckpt/forward_inputs.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/ones.h>

@@ -2,6 +2,7 @@
 // read, kept in the cache as a real model keeps keys. Wrong ids, positions, bounds or caches change every later token.
 #pragma once
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/stack.h>
