@@ -13,7 +13,7 @@
 namespace statera {
 
 struct CompareOptions {
-  std::string a, b, dtype;
+  std::string a, b, dtype = "fp32";
   std::vector<std::string> messages;
   MediaFlags media;
   static constexpr std::string_view positional[] = {"a", "b"};
@@ -22,7 +22,7 @@ struct CompareOptions {
     v("a", a, "checkpoint folder of the reference");
     v("b", b, "checkpoint folder compared with it");
     v("messages", messages, "JSON file with conversations (repeatable); a few plain texts of our own when not given");
-    v("dtype", dtype, "of activations: fp32, bf16 or fp16; each checkpoint's own when not given");
+    v("dtype", dtype, "of activations: fp32, bf16 or fp16; weights keep their stored precision");
     media.fields(v);
   }
 };

@@ -1,11 +1,15 @@
 // See loaded.h.
+#include "api/loaded.h"
+
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <map>
 
-#include "api/loaded.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/strings.h"
+#include "kernels/cpu.h"
 
 namespace statera {
 
@@ -43,7 +47,13 @@ Loaded open_model(const std::string& directory, const LoadOptions& options) {
   out.checkpoint = Checkpoint::open(directory);
   const std::string config = out.checkpoint.directory() + "/config.json";
   const ModelType& type = with_context(config, [&]() -> const ModelType& { return model_type(out.checkpoint.config()); });
-  const at::ScalarType dtype = options.dtype.empty() ? stored_dtype(out.checkpoint) : parse_dtype(options.dtype);
+  const at::ScalarType dtype = parse_dtype(options.dtype);
+  try {
+    kernels::active_isa();  // a wrong STATERA_ISA is said here, not inside a kernel
+  } catch (const std::runtime_error& e) {
+    throw Error(ErrorKind::usage, e.what());
+  }
+  at::set_num_threads(1);  // our own pool runs the heavy work; a second set of spinning workers would compete with it
   CheckpointSource source(out.checkpoint, type);
   out.model = type.make(out.checkpoint.config(), source);
   out.model->dtype = dtype;

@@ -7,10 +7,10 @@
 namespace statera {
 
 struct LoadOptions {
-  std::string dtype;  // of activations: "fp32", "bf16", "fp16"; empty: the checkpoint's own
+  std::string dtype = "fp32";  // of activations: "fp32", "bf16", "fp16"; weights keep the precision they are stored in
   template <class V>
   void fields(V& v) {
-    v("dtype", dtype, "of activations: fp32, bf16 or fp16; the checkpoint's when not given");
+    v("dtype", dtype, "of activations: fp32, bf16 or fp16; weights keep their stored precision");
   }
 };
 

@@ -12,7 +12,7 @@
 namespace statera {
 
 struct LogitsOptions {
-  std::string model, messages, inputs, out, dtype;
+  std::string model, messages, inputs, out, dtype = "fp32";
   bool hidden = false;
   MediaFlags media;
   static constexpr std::string_view positional[] = {"model"};
@@ -24,7 +24,7 @@ struct LogitsOptions {
     v("inputs", inputs, "safetensors file with tensors by their Hugging Face forward names");
     v("out", out, "safetensors file to write");
     v("hidden", hidden, "write hidden states, too");
-    v("dtype", dtype, "of activations: fp32, bf16 or fp16; the checkpoint's when not given");
+    v("dtype", dtype, "of activations: fp32, bf16 or fp16; weights keep their stored precision");
     media.fields(v);
   }
 };

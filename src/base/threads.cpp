@@ -1,26 +1,29 @@
-// The pool is libgomp's, entered through its C ABI (GOMP_parallel): ATen's operators run on the same threads, so there is one
-// pool in the process and no two sets of workers spin against each other.
+// Workers spin briefly between jobs, since decoding calls the pool hundreds of times per token, and sleep when idle or when the machine is
+// busy with others. LibTorch's own pool is left at one thread for inference (nn/threads.h), so two sets of workers never compete.
 #include "base/threads.h"
 
 #include <sched.h>
 
 #include <algorithm>
 #include <atomic>
+#include <condition_variable>
 #include <cstdlib>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "base/error.h"
-
-extern "C" void GOMP_parallel(void (*body)(void*), void* data, unsigned num_threads, unsigned flags);
 
 namespace statera {
 namespace {
 
+constexpr int kSpins = 2000;  // pause instructions before sleeping or yielding: some 50 microseconds
+
 thread_local bool inside = false;
-std::atomic<int> wanted{0};
 
 int checked(int count, const char* what) {
   if (count < 1 || count > 1024) {
@@ -36,51 +39,121 @@ int default_threads() {
   return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
 }
 
-struct Job {
-  const std::function<void(int64_t, int64_t)>& body;
-  int64_t count, chunk;
-  std::atomic<int64_t> next{0};
-  std::mutex mutex{};
-  std::exception_ptr fault{};
+class Pool {
+ public:
+  explicit Pool(int threads) {
+    for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+  }
+  ~Pool() {
+    {
+      std::lock_guard lock(mutex_);
+      stop_ = true;
+      generation_.fetch_add(1);
+    }
+    wake_.notify_all();
+    for (auto& w : workers_) w.join();
+  }
+  int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
+  void run(int64_t count, int64_t chunk, const std::function<void(int64_t, int64_t)>& body) {
+    std::lock_guard one_job(job_mutex_);
+    body_ = &body;
+    count_ = count;
+    chunk_ = chunk;
+    next_.store(0, std::memory_order_relaxed);
+    fault_ = nullptr;
+    busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+    {
+      std::lock_guard lock(mutex_);
+      generation_.fetch_add(1, std::memory_order_release);
+    }
+    if (sleeping_.load() > 0) wake_.notify_all();
+    take();
+    for (int spin = 0; busy_.load(std::memory_order_acquire) > 0; ++spin) {
+      if (spin < kSpins) {
+        __builtin_ia32_pause();
+      } else {
+        ::sched_yield();
+      }
+    }
+    if (fault_) std::rethrow_exception(std::exchange(fault_, nullptr));
+  }
+
+ private:
   void take() {
     inside = true;
     while (true) {
-      int64_t begin = next.fetch_add(chunk, std::memory_order_relaxed);
-      if (begin >= count) break;
+      int64_t begin = next_.fetch_add(chunk_, std::memory_order_relaxed);
+      if (begin >= count_) break;
       try {
-        body(begin, std::min(begin + chunk, count));
+        (*body_)(begin, std::min(begin + chunk_, count_));
       } catch (...) {
-        std::lock_guard lock(mutex);
-        if (!fault) fault = std::current_exception();
-        next.store(count, std::memory_order_relaxed);
+        std::lock_guard lock(mutex_);
+        if (!fault_) fault_ = std::current_exception();
+        next_.store(count_, std::memory_order_relaxed);
       }
     }
     inside = false;
   }
+  void work() {
+    uint64_t seen = 0;
+    while (true) {
+      for (int spin = 0; spin < kSpins && generation_.load(std::memory_order_acquire) == seen; ++spin) __builtin_ia32_pause();
+      if (generation_.load(std::memory_order_acquire) == seen) {
+        std::unique_lock lock(mutex_);
+        sleeping_.fetch_add(1);
+        wake_.wait(lock, [&] { return generation_.load() != seen; });
+        sleeping_.fetch_sub(1);
+      }
+      seen = generation_.load(std::memory_order_acquire);
+      if (stop_) return;
+      take();
+      busy_.fetch_sub(1, std::memory_order_release);
+    }
+  }
+
+  std::vector<std::thread> workers_;
+  std::mutex job_mutex_, mutex_;
+  std::condition_variable wake_;
+  std::atomic<uint64_t> generation_{0};
+  std::atomic<int> sleeping_{0};
+  std::atomic<int64_t> next_{0};
+  std::atomic<int> busy_{0};
+  bool stop_ = false;
+  const std::function<void(int64_t, int64_t)>* body_ = nullptr;
+  int64_t count_ = 0, chunk_ = 1;
+  std::exception_ptr fault_;
 };
+
+std::mutex pool_mutex;
+std::shared_ptr<Pool> the_pool;
+
+// Held while a job runs, so that set_num_threads in another thread cannot end the pool under it.
+std::shared_ptr<Pool> pool() {
+  std::lock_guard lock(pool_mutex);
+  if (!the_pool) the_pool = std::make_shared<Pool>(default_threads());
+  return the_pool;
+}
 
 }  // namespace
 
-int num_threads() {
-  int n = wanted.load(std::memory_order_relaxed);
-  if (n == 0) wanted.store(n = default_threads());
-  return n;
-}
+int num_threads() { return pool()->threads(); }
 
-void set_num_threads(int count) { wanted.store(checked(count, "threads")); }
+void set_num_threads(int count) {
+  checked(count, "threads");
+  std::lock_guard lock(pool_mutex);
+  if (!the_pool || the_pool->threads() != count) the_pool = std::make_shared<Pool>(count);
+}
 
 void parallel_for(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body) {
   if (count <= 0) return;
   grain = std::max<int64_t>(grain, 1);
-  int threads = num_threads();
-  if (inside || count <= grain || threads == 1) return body(0, count);
+  if (inside || count <= grain) return body(0, count);
+  std::shared_ptr<Pool> p = pool();
+  if (p->threads() == 1) return body(0, count);
   // Several pieces per thread even out uneven pieces; whole multiples of grain keep block-aligned callers aligned.
-  int64_t pieces = threads * 4;
-  int64_t chunk = std::max(grain, (count / pieces + grain - 1) / grain * grain);
-  Job job{body, count, chunk};
-  GOMP_parallel([](void* j) { static_cast<Job*>(j)->take(); }, &job, static_cast<unsigned>(threads), 0);
-  if (job.fault) std::rethrow_exception(job.fault);
+  int64_t pieces = p->threads() * 4;
+  p->run(count, std::max(grain, (count / pieces + grain - 1) / grain * grain), body);
 }
 
 }  // namespace statera

@@ -24,7 +24,7 @@ extern const ModelType kModel_qwen2_5_vl{
       c.rms = true;
       c.window_size = v.get_int("window_size", 112);
       c.fullatt_block_indexes = int_list(v, "fullatt_block_indexes", {7, 15, 23, 31});
-      return std::make_unique<QwenVl>(config, source, QwenGeneration::qwen2_5, decoder, c);
+      return std::make_unique<QwenVl>(config, source, VlGeneration::qwen2_5, decoder, c);
     }};
 
 }  // namespace statera

@@ -22,7 +22,7 @@ extern const ModelType kModel_qwen2_vl{
       c.temporal_patch_size = v.get_int("temporal_patch_size", 2);
       c.spatial_merge_size = v.get_int("spatial_merge_size", 2);
       c.act = parse_activation(v.get_string("hidden_act", "quick_gelu"));
-      return std::make_unique<QwenVl>(config, source, QwenGeneration::qwen2, decoder, c);
+      return std::make_unique<QwenVl>(config, source, VlGeneration::qwen2, decoder, c);
     }};
 
 }  // namespace statera

@@ -26,7 +26,7 @@ extern const ModelType kModel_qwen3_vl{
       c.qwen3_names = true;
       c.num_position_embeddings = v.get_int("num_position_embeddings", 2304);
       c.deepstack_visual_indexes = int_list(v, "deepstack_visual_indexes", {8, 16, 24});
-      return std::make_unique<QwenVl>(config, source, QwenGeneration::qwen3, decoder, c);
+      return std::make_unique<QwenVl>(config, source, VlGeneration::qwen3, decoder, c);
     }};
 
 }  // namespace statera

@@ -1,7 +1,10 @@
-// Attention per sequence: ATen's blocked kernel where its masks fit, an explicit mask otherwise, plain products for single queries.
+// Attention per sequence: ATen's blocked kernel where its masks fit, an explicit mask otherwise, plain products for single queries; heads
+// are spread over our own threads.
 #include "nn/attend.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ThreadLocalState.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
@@ -12,6 +15,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/threads.h"
 #include "nn/kv_cache.h"
 
 namespace statera {
@@ -35,27 +39,46 @@ at::Tensor single(const at::Tensor& q_1Nd, const at::Tensor& k_TKd, const at::Te
   return at::matmul(prob, v_TKd.permute({1, 0, 2})).reshape({1, N * v_TKd.size(2)});
 }
 
-at::Tensor one_sequence_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttendSite& site, double scale) {
-  const int64_t Tq = q.size(0), N = q.size(1), Tk = k.size(0), K = k.size(1);
-  if (Tq == 1 && site.causal) {
-    int64_t from = site.window > 0 ? std::max<int64_t>(0, Tk - site.window) : 0;
-    return single(q, k.slice(0, from, Tk), v.slice(0, from, Tk), scale);
-  }
+// Heads of one sequence, all at once: q [Tq, N, d], k and v [Tk, K, d] -> [Tq, N*dv].
+at::Tensor heads(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttendSite& site, double scale, const at::Tensor& mask) {
+  const int64_t Tq = q.size(0), N = q.size(1), K = k.size(1);
+  if (Tq == 1 && site.causal) return single(q, k, v, scale);
   auto heads_first = [](const at::Tensor& x) { return x.permute({1, 0, 2}).unsqueeze(0); };
   auto repeat = [&](const at::Tensor& x) {
     if (K == N) return heads_first(x);
     return heads_first(x).unsqueeze(2).expand({1, K, N / K, x.size(0), x.size(2)}).reshape({1, N, x.size(0), x.size(2)});
   };
-  at::Tensor qh = heads_first(q), kh = repeat(k), vh = repeat(v);
-  at::Tensor out;
-  bool windowed = site.window > 0 && Tk > site.window;
-  if (!site.causal || (Tq == Tk && !windowed)) {
-    out = at::scaled_dot_product_attention(qh, kh, vh, {}, 0.0, site.causal, scale);
-  } else {
-    at::Tensor mask = visible(Tq, Tk, windowed ? site.window : 0, q.options()).unsqueeze(0).unsqueeze(0);
-    out = at::scaled_dot_product_attention(qh, kh, vh, mask, 0.0, false, scale);
-  }
+  std::optional<at::Tensor> given;
+  if (mask.defined()) given = mask;
+  at::Tensor out = at::scaled_dot_product_attention(heads_first(q), repeat(k), repeat(v), given, 0.0, site.causal && !given, scale);
   return out.squeeze(0).permute({1, 0, 2}).reshape({Tq, -1});
+}
+
+at::Tensor one_sequence_attention(const at::Tensor& q, at::Tensor k, at::Tensor v, const AttendSite& site, double scale) {
+  const int64_t Tq = q.size(0), N = q.size(1), K = k.size(1), d = q.size(2);
+  at::Tensor mask;
+  const bool windowed = site.causal && site.window > 0 && k.size(0) > site.window;
+  if (site.causal && Tq == 1 && windowed) {
+    k = k.slice(0, k.size(0) - site.window);
+    v = v.slice(0, v.size(0) - site.window);
+  } else if (site.causal && Tq > 1 && (Tq != k.size(0) || windowed)) {
+    mask = visible(Tq, k.size(0), windowed ? site.window : 0, q.options()).unsqueeze(0).unsqueeze(0);
+  }
+  const bool grads = at::GradMode::is_enabled() && (q.requires_grad() || k.requires_grad() || v.requires_grad());
+  const bool small = Tq * k.size(0) * N * d < (int64_t{1} << 17);
+  if (grads || small) return heads(q, k, v, site, scale, mask);
+  // Query heads over threads; the heads of one key group stay together in a decode step, where reading the keys is the work.
+  const int64_t grain = Tq == 1 ? N / K : 1, dv = v.size(2);
+  at::Tensor out = at::empty({Tq, N * dv}, q.options());
+  at::ThreadLocalState state;
+  parallel_for(N, grain, [&](int64_t begin, int64_t end) {
+    at::ThreadLocalStateGuard same(state);
+    for (int64_t n = begin; n < end; n += grain) {
+      const int64_t group = n / (N / K);
+      out.slice(1, n * dv, (n + grain) * dv).copy_(heads(q.slice(1, n, n + grain), k.slice(1, group, group + 1), v.slice(1, group, group + 1), site, scale, mask));
+    }
+  });
+  return out;
 }
 
 }  // namespace

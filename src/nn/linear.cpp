@@ -12,10 +12,10 @@
 namespace statera {
 
 at::Tensor fake_quantize(const at::Tensor& x_TK, const ActQuant& act) {
-  const double top = (1 << (act.bits - 1)) - 1;
+  const double half = 1 << (act.bits - 1);
   at::Tensor x = x_TK.to(at::kFloat);
-  at::Tensor scale = at::amax(at::abs(x), {-1}, true) / top;
-  at::Tensor codes = (x / scale.clamp_min(1e-30)).round().clamp(-top, top);
+  at::Tensor scale = at::amax(at::abs(x), {-1}, true) / (half - 0.5);
+  at::Tensor codes = (x / scale.clamp_min(1e-30)).round().clamp(-half, half - 1);
   return (codes * scale).to(x_TK.scalar_type());
 }
 

@@ -7,6 +7,7 @@
 #include <ATen/ops/amin.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/maximum.h>
+#include <ATen/ops/nan_to_num.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros_like.h>
 
@@ -42,8 +43,9 @@ Grid grid_of(const at::Tensor& w_Ng, const QSpec& spec) {
   } else {
     g.scale = (high - low) / steps;
   }
+  // As the reference does, from the scale before a zero one becomes epsilon: a group of zeros (0/0) gets zero point 0.
+  if (!spec.symmetric) g.zero = at::nan_to_num((spec.qmin() - low / g.scale).round(), 0).clamp(spec.qmin(), spec.qmax());
   g.scale = at::where(g.scale == 0, at::zeros_like(g.scale).fill_(epsilon(w_Ng.scalar_type())), g.scale);
-  if (!spec.symmetric) g.zero = (spec.qmin() - low / g.scale).round().clamp(spec.qmin(), spec.qmax());
   return g;
 }
 

@@ -11,7 +11,8 @@
 
 namespace statera {
 
-// How the input of a linear layer is quantized. Symmetric int8, dynamic per token (one scale per row of x).
+// How the input of a linear layer is quantized: symmetric, dynamic per token. scale = max|x| / ((2^bits - 1) / 2) and codes in
+// [-2^(bits-1), 2^(bits-1) - 1], as compressed-tensors defines it (vLLM's kernels divide by 127 instead of 127.5).
 struct ActQuant {
   int bits = 8;
   bool operator==(const ActQuant&) const = default;

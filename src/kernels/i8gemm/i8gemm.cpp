@@ -102,9 +102,9 @@ void unpack(const Spec& spec, const void* packed, int8_t* w, float* scales, int8
 void quantize_rows(const float* x, int64_t ldx, int64_t m, int64_t k, int8_t* q, int64_t ldq, float* scale) noexcept {
   const Table& t = table();
   for (int64_t i = 0; i < m; ++i) {
-    scale[i] = t.max_abs(x + i * ldx, k) / 127.0f;
+    scale[i] = t.max_abs(x + i * ldx, k) / 127.5f;
     if (scale[i] > 0)
-      t.quantize(x + i * ldx, k, scale[i], 0, -127, 127, q + i * ldq);
+      t.quantize(x + i * ldx, k, scale[i], 0, -128, 127, q + i * ldq);
     else
       std::memset(q + i * ldq, 0, k);  // also a maximum so small that its scale is 0 in f32
   }

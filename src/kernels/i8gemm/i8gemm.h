@@ -21,8 +21,8 @@ void pack(const Spec& spec, const int8_t* w, const float* scales, const int8_t* 
 // Returns what pack was given, bit for bit.
 void unpack(const Spec& spec, const void* packed, int8_t* w, float* scales, int8_t* zeros);
 
-// Dynamic per-token quantization, x [M, ldx] finite f32 -> q [M, ldq >= K], scale f32[M]: scale = max|x| / 127 and
-// q = x / scale to the nearest, halves to even, within +-127; a row of zeros gets scale 0 and zeros. Equal on every ISA.
+// Dynamic per-token quantization, x [M, ldx] finite f32 -> q [M, ldq >= K], scale f32[M]: scale = max|x| / 127.5 and
+// q = x / scale to the nearest, halves to even, within [-128, 127]; a row of zeros gets scale 0 and zeros. Equal on every ISA.
 void quantize_rows(const float* x, int64_t ldx, int64_t m, int64_t k, int8_t* q, int64_t ldq, float* scale) noexcept;
 // Static quantization with given scales and zero points (null: 0) per token: clamp(round(x / scale[m]) + zero[m], -128, 127).
 void quantize_rows_static(const float* x, int64_t ldx, int64_t m, int64_t k, const float* scale, const int32_t* zero, int8_t* q,

@@ -158,9 +158,9 @@ TEST(QuantizeRows, EveryIsaGivesTheDefinition) {
       for (int64_t i = 0; i < m; ++i) {
         float most = 0;
         for (int64_t t = 0; t < k; ++t) most = std::max(most, std::fabs(x[i * ldx + t]));
-        ASSERT_EQ(scale[i], most / 127.0f);
+        ASSERT_EQ(scale[i], most / 127.5f);
         for (int64_t t = 0; t < k; ++t)
-          ASSERT_EQ(q[i * k + t], std::clamp(std::nearbyint(x[i * ldx + t] / scale[i]), -127.0f, 127.0f)) << i << " " << t;
+          ASSERT_EQ(q[i * k + t], std::clamp(std::nearbyint(x[i * ldx + t] / scale[i]), -128.0f, 127.0f)) << i << " " << t;
       }
       ASSERT_EQ(q[m * k], 99) << "wrote past K";
     }
@@ -169,13 +169,13 @@ TEST(QuantizeRows, EveryIsaGivesTheDefinition) {
 
 TEST(QuantizeRows, HalvesGoToEvenAndZerosStayZero) {
   for_each_isa([] {
-    const std::vector<float> x = {127, 0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, -127, 126.5f};
+    const std::vector<float> x = {127.5f, 0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, -127.5f, 126.5f};
     std::vector<int8_t> q(9);
     float scale;
     quantize_rows(x.data(), 9, 1, 9, q.data(), 9, &scale);
     EXPECT_EQ(scale, 1.0f);
-    EXPECT_EQ(q, (std::vector<int8_t>{127, 0, 2, 2, 0, -2, -2, -127, 126}));
-    for (float tiny : {0.0f, -0.0f, 1e-45f}) {  // 1e-45 / 127 is 0 in f32
+    EXPECT_EQ(q, (std::vector<int8_t>{127, 0, 2, 2, 0, -2, -2, -128, 126}));
+    for (float tiny : {0.0f, -0.0f, 1e-45f}) {  // 1e-45 / 127.5 is 0 in f32
       const std::vector<float> zeros(20, tiny);
       std::vector<int8_t> out(20, 5);
       quantize_rows(zeros.data(), 20, 1, 20, out.data(), 20, &scale);

@@ -184,7 +184,10 @@ Topology Decoder::topology(int64_t i) const {
 ResidualEnds Decoder::residual_ends() const { return {embed_tokens_, {}, norm_.weight(), lm_head_}; }
 
 ModelLimits Decoder::limits() const {
-  return {c_.vocab_size, c_.hidden_size, c_.num_hidden_layers, c_.num_key_value_heads, c_.head_dim, c_.max_position_embeddings};
+  // These two scalings stretch the length that max_position_embeddings states; the others state the stretched one.
+  const bool stretched = c_.rope.kind == "dynamic" || c_.rope.kind == "linear";
+  const auto positions = static_cast<int64_t>(static_cast<double>(c_.max_position_embeddings) * (stretched ? std::max(1.0, c_.rope.factor) : 1.0));
+  return {c_.vocab_size, c_.hidden_size, c_.num_hidden_layers, c_.num_key_value_heads, c_.head_dim, positions};
 }
 
 TextModel::TextModel(const Json& config_json, WeightSource& source, const DecoderConfig& decoder) {

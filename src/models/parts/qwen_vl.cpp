@@ -25,12 +25,12 @@ struct Segment {
 // Media segments in the order in which a sequence's placeholders use them. Qwen3-VL videos count one segment per frame.
 class SegmentQueue {
  public:
-  SegmentQueue(const ModelInputs& inputs, QwenGeneration generation) {
+  SegmentQueue(const ModelInputs& inputs, VlGeneration generation) {
     for (const Grid& g : inputs.image_grid_thw) images_.push_back({g, false, 0});
     for (size_t i = 0; i < inputs.video_grid_thw.size(); ++i) {
       double seconds = i < inputs.second_per_grid_ts.size() ? inputs.second_per_grid_ts[i] : 1.0;
       const Grid& g = inputs.video_grid_thw[i];
-      if (generation == QwenGeneration::qwen3) {
+      if (generation == VlGeneration::qwen3) {
         for (int64_t t = 0; t < g[0]; ++t) videos_.push_back({{1, g[1], g[2]}, true, seconds});
       } else {
         videos_.push_back({g, true, seconds});
@@ -58,7 +58,7 @@ class SegmentQueue {
 
 }  // namespace
 
-std::pair<at::Tensor, std::vector<int64_t>> mrope_positions(const ModelInputs& inputs, const QwenVlIds& ids, QwenGeneration generation, int64_t merge,
+std::pair<at::Tensor, std::vector<int64_t>> mrope_positions(const ModelInputs& inputs, const QwenVlIds& ids, VlGeneration generation, int64_t merge,
                                                             double tokens_per_second) {
   SegmentQueue queue(inputs, generation);
   at::Tensor ids_T = inputs.input_ids.contiguous();
@@ -83,7 +83,7 @@ std::pair<at::Tensor, std::vector<int64_t>> mrope_positions(const ModelInputs& i
       int64_t largest = next;
       for (int64_t t = 0; t < T; ++t) {
         int64_t tau = t;
-        if (generation == QwenGeneration::qwen2_5) {
+        if (generation == VlGeneration::qwen2_5) {
           tau = seg.video ? static_cast<int64_t>(static_cast<double>(t) * seg.seconds * tokens_per_second) : 0;
         }
         for (int64_t y = 0; y < H; ++y) {
@@ -116,14 +116,14 @@ std::vector<int64_t> int_list(const Json& config, const char* key, std::vector<i
 
 const Json& vision_part(const Json& config) { return config.at("vision_config", "config.json"); }
 
-QwenVl::QwenVl(const Json& config_json, WeightSource& source, QwenGeneration generation, const DecoderConfig& decoder, const QwenVisionConfig& tower)
+QwenVl::QwenVl(const Json& config_json, WeightSource& source, VlGeneration generation, const DecoderConfig& decoder, const QwenVisionConfig& tower)
     : generation_(generation) {
   config = config_json;
   ids_.image = config.get_int("image_token_id", ids_.image);
   ids_.video = config.get_int("video_token_id", ids_.video);
   ids_.vision_start = config.get_int("vision_start_token_id", ids_.vision_start);
   ids_.vision_end = config.get_int("vision_end_token_id", ids_.vision_end);
-  if (generation == QwenGeneration::qwen2_5) tokens_per_second_ = vision_part(config).get_double("tokens_per_second", 4);
+  if (generation == VlGeneration::qwen2_5) tokens_per_second_ = vision_part(config).get_double("tokens_per_second", 4);
   if (tower.out_hidden_size != decoder.hidden_size) {
     throw Error(ErrorKind::bad_file, fmt::format("config.json: the tower gives rows of {}, the language model reads {}", tower.out_hidden_size, decoder.hidden_size));
   }
@@ -162,7 +162,7 @@ std::string QwenVl::expand_placeholders(const std::string& prompt, const MediaSi
     }
     if (videos >= media.videos.size()) throw Error(ErrorKind::mismatch, "the prompt asks for more videos than were given (" + std::to_string(media.videos.size()) + ")");
     const Grid& g = media.videos[videos];
-    if (generation_ != QwenGeneration::qwen3) {
+    if (generation_ != VlGeneration::qwen3) {
       out += repeated(video, g[0] * g[1] * g[2] / unit);
     } else {
       // The template's own markers around the placeholder are replaced too: each frame pair brings its own.

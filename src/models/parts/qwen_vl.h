@@ -10,7 +10,7 @@
 
 namespace statera {
 
-enum class QwenGeneration { qwen2, qwen2_5, qwen3 };
+enum class VlGeneration { qwen2, qwen2_5, qwen3 };
 
 struct QwenVlIds {
   int64_t image = 151655, video = 151656, vision_start = 151652, vision_end = 151653;
@@ -18,12 +18,12 @@ struct QwenVlIds {
 
 // Position rows (t, h, w) of ragged prompts, i64 [3, T], and the next position of each sequence: one past the largest of all three
 // rows. seconds: per video, seconds per temporal patch (Qwen2.5-VL). Runs of placeholders that do not fit the grids: Error(mismatch).
-std::pair<at::Tensor, std::vector<int64_t>> mrope_positions(const ModelInputs& inputs, const QwenVlIds& ids, QwenGeneration generation, int64_t merge,
+std::pair<at::Tensor, std::vector<int64_t>> mrope_positions(const ModelInputs& inputs, const QwenVlIds& ids, VlGeneration generation, int64_t merge,
                                                             double tokens_per_second);
 
 class QwenVl : public Model {
  public:
-  QwenVl(const Json& config, WeightSource& source, QwenGeneration generation, const DecoderConfig& decoder, const QwenVisionConfig& tower);
+  QwenVl(const Json& config, WeightSource& source, VlGeneration generation, const DecoderConfig& decoder, const QwenVisionConfig& tower);
   const LanguageStack& language() const override { return *decoder_; }
   const VisionStack* vision() const override { return tower_.get(); }
   ModelLimits limits() const override { return decoder_->limits(); }
@@ -35,7 +35,7 @@ class QwenVl : public Model {
 
  private:
   VisualFeatures run_tower(const at::Tensor& pixels, const std::vector<Grid>& grids, Tap* tap) const;
-  QwenGeneration generation_;
+  VlGeneration generation_;
   QwenVlIds ids_;
   double tokens_per_second_ = 1;
   std::unique_ptr<Decoder> decoder_;

@@ -43,14 +43,14 @@ struct Prompt {
 Prompt sample() { return Prompt().text(3).start().image(6).end().text(1).start().video(12).end().text(2); }
 
 TEST(MropePositions, Qwen2AdvancesByTheLargestOfAllThreeRows) {
-  auto [p, next] = mrope_positions(sample().inputs({{1, 4, 6}}, {{3, 4, 4}}), kIds, QwenGeneration::qwen2, 2, 1);
+  auto [p, next] = mrope_positions(sample().inputs({{1, 4, 6}}, {{3, 4, 4}}), kIds, VlGeneration::qwen2, 2, 1);
   EXPECT_EQ(row(p, 0), (std::vector<int64_t>{0, 1, 2, 3, 4, 4, 4, 4, 4, 4, 7, 8, 9, 10, 10, 10, 10, 11, 11, 11, 11, 12, 12, 12, 12, 13, 14, 15}));
   EXPECT_EQ(row(p, 1), (std::vector<int64_t>{0, 1, 2, 3, 4, 4, 4, 5, 5, 5, 7, 8, 9, 10, 10, 11, 11, 10, 10, 11, 11, 10, 10, 11, 11, 13, 14, 15}));
   EXPECT_EQ(next, std::vector<int64_t>{16});  // 28 tokens and a delta of -12
 }
 
 TEST(MropePositions, Qwen25ScalesVideoTimeBySecondsPerGrid) {
-  auto at_rate = [](double seconds) { return mrope_positions(sample().inputs({{1, 4, 6}}, {{3, 4, 4}}, {seconds}), kIds, QwenGeneration::qwen2_5, 2, 2); };
+  auto at_rate = [](double seconds) { return mrope_positions(sample().inputs({{1, 4, 6}}, {{3, 4, 4}}, {seconds}), kIds, VlGeneration::qwen2_5, 2, 2); };
   auto [one, next_one] = at_rate(1.0);
   EXPECT_EQ(tail(one, 0, 15), (std::vector<int64_t>{10, 10, 10, 10, 12, 12, 12, 12, 14, 14, 14, 14, 15, 16, 17}));
   EXPECT_EQ(next_one[0], 18);
@@ -60,7 +60,7 @@ TEST(MropePositions, Qwen25ScalesVideoTimeBySecondsPerGrid) {
 }
 
 TEST(MropePositions, Qwen25TruncatesTheProductNotTheSeconds) {
-  auto [p, next] = mrope_positions(Prompt().text(1).start().video(4).inputs({}, {{4, 2, 2}}, {0.75}), kIds, QwenGeneration::qwen2_5, 2, 2);
+  auto [p, next] = mrope_positions(Prompt().text(1).start().video(4).inputs({}, {{4, 2, 2}}, {0.75}), kIds, VlGeneration::qwen2_5, 2, 2);
   EXPECT_EQ(tail(p, 0, 4), (std::vector<int64_t>{2, 3, 5, 6}));
   EXPECT_EQ(next[0], 7);
 }
@@ -69,7 +69,7 @@ TEST(MropePositions, Qwen3SplitsAVideoIntoFrames) {
   Prompt prompt = Prompt().text(3).start().image(6).end().text(1);
   for (int frame = 0; frame < 3; ++frame) prompt.text(3).start().video(4).end();
   prompt.text(2);
-  auto [p, next] = mrope_positions(prompt.inputs({{1, 4, 6}}, {{3, 4, 4}}), kIds, QwenGeneration::qwen3, 2, 1);
+  auto [p, next] = mrope_positions(prompt.inputs({{1, 4, 6}}, {{3, 4, 4}}), kIds, VlGeneration::qwen3, 2, 1);
   ASSERT_EQ(p.size(1), 41);
   auto t = row(p, 0), h = row(p, 1), w = row(p, 2);
   EXPECT_EQ(std::vector<int64_t>(t.begin() + 10, t.begin() + 21), (std::vector<int64_t>{7, 8, 9, 10, 11, 12, 13, 13, 13, 13, 15}));
@@ -81,9 +81,9 @@ TEST(MropePositions, Qwen3SplitsAVideoIntoFrames) {
 
 TEST(MropePositions, ALongClipPushesTheTextBehindItsTime) {
   Prompt prompt = Prompt().text(1).start().video(10).end().text(1);
-  auto [q2, next2] = mrope_positions(prompt.inputs({}, {{10, 2, 2}}), kIds, QwenGeneration::qwen2, 2, 1);
+  auto [q2, next2] = mrope_positions(prompt.inputs({}, {{10, 2, 2}}), kIds, VlGeneration::qwen2, 2, 1);
   EXPECT_EQ(row(q2, 0), (std::vector<int64_t>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13}));
-  auto [q25, next25] = mrope_positions(prompt.inputs({}, {{10, 2, 2}}, {1.0}), kIds, QwenGeneration::qwen2_5, 2, 2);
+  auto [q25, next25] = mrope_positions(prompt.inputs({}, {{10, 2, 2}}, {1.0}), kIds, VlGeneration::qwen2_5, 2, 2);
   EXPECT_EQ(tail(q25, 0, 3), (std::vector<int64_t>{20, 21, 22}));
   EXPECT_EQ(next25[0], 23);
 }
@@ -92,15 +92,15 @@ TEST(MropePositions, SequencesOfABatchCountFromZeroEach) {
   Prompt prompt = Prompt().text(2).image(1).text(3);
   ModelInputs in = prompt.inputs({{1, 2, 2}}, {});
   in.bounds = {0, 4, 6};
-  auto [p, next] = mrope_positions(in, kIds, QwenGeneration::qwen3, 2, 1);
+  auto [p, next] = mrope_positions(in, kIds, VlGeneration::qwen3, 2, 1);
   EXPECT_EQ(row(p, 0), (std::vector<int64_t>{0, 1, 2, 3, 0, 1}));
   EXPECT_EQ(next, (std::vector<int64_t>{4, 2}));
 }
 
 TEST(MropePositions, PlaceholdersThatDoNotFitTheGridsAreErrors) {
-  EXPECT_THROW(mrope_positions(Prompt().image(5).inputs({{1, 4, 6}}, {}), kIds, QwenGeneration::qwen2, 2, 1), Error);
-  EXPECT_THROW(mrope_positions(Prompt().image(6).inputs({}, {}), kIds, QwenGeneration::qwen2, 2, 1), Error);
-  EXPECT_THROW(mrope_positions(Prompt().text(6).inputs({{1, 4, 6}}, {}), kIds, QwenGeneration::qwen2, 2, 1), Error);
+  EXPECT_THROW(mrope_positions(Prompt().image(5).inputs({{1, 4, 6}}, {}), kIds, VlGeneration::qwen2, 2, 1), Error);
+  EXPECT_THROW(mrope_positions(Prompt().image(6).inputs({}, {}), kIds, VlGeneration::qwen2, 2, 1), Error);
+  EXPECT_THROW(mrope_positions(Prompt().text(6).inputs({{1, 4, 6}}, {}), kIds, VlGeneration::qwen2, 2, 1), Error);
 }
 
 TEST(WindowPlan, RaggedGridsGiveSmallerEdgeWindows) {
