@@ -8,6 +8,7 @@
 #include "api/guard.h"
 #include "api/version.h"
 #include "base/error.h"
+#include "base/heap.h"
 #include "base/strings.h"
 #include "ckpt/checkpoint_source.h"
 #include "quant/pipeline.h"
@@ -66,6 +67,7 @@ uint64_t parse_bytes(std::string_view text, std::string_view what) {
 
 QuantizeReport quantize(const QuantizeOptions& options, const ProgressSink& progress, const std::atomic<bool>* cancel) {
   return guarded([&] {
+    return_freed_memory();
     const QuantizeSettings settings = settings_of(options);
     method_named(settings.method);
     const Checkpoint checkpoint = Checkpoint::open(options.model);

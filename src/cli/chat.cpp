@@ -13,12 +13,14 @@ struct ChatOptions {
   std::optional<std::string> prompt;
   std::string system;
   std::vector<std::string> image, video;
+  bool stats = false;
   template <class V>
   void fields(V& v) {
     v("prompt", prompt, "ask this and end; without it, a conversation");
     v("image", image, "picture shown with the first message: a path or URL; may be given several times");
     v("video", video, "clip shown with the first message: a path or URL; may be given several times");
     v("system", system, "system message");
+    v("stats", stats, "after an answer to --prompt, say on a line of its own how fast it came");
   }
 };
 
@@ -48,7 +50,7 @@ int answer_once(Invocation& in, Engine& engine, const ChatOptions& chat, const G
   Answer answer = stream(engine, first_message(chat.system, *chat.prompt, chat.image, chat.video), options, media, show);
   Json report = answer_json(answer, engine.model());
   report.set("speed", engine.stats().to_json());
-  in.show(report, "\n");
+  in.show(report, chat.stats ? "\n[" + engine.stats().to_text() + "]\n" : "\n");
   return answer.finish == FinishReason::cancelled ? exit_code(ErrorKind::interrupted) : 0;
 }
 

@@ -52,7 +52,7 @@ std::string fetch(std::string_view source, const FetchOptions& options) {
   if (is_url(source) || is_data_uri(source)) {
     return with_context(source_name(source), [&] {
       if (is_data_uri(source)) return decode_data_uri(source, options);
-      if (!options.allow_urls) throw Error(ErrorKind::denied, "URLs in messages are not fetched unless allowed (allow_urls)");
+      if (!options.allow_urls) throw Error(ErrorKind::denied, "URLs in messages are not fetched unless allowed (--allow-urls)");
       return http_get(std::string(source), options);
     });
   }

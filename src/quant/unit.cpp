@@ -38,6 +38,8 @@ JournalEntry UnitWriter::run(Recipe& recipe) {
   check(open_.empty(), "a step left a layer unfinished: " + (open_.empty() ? std::string() : *open_.begin()));
   for (const std::string& name : unit_.kept) copy(name);
   settle();
+  // Small tensors share pages with their neighbours, so they are let go together.
+  for (const std::string& name : unit_.kept) context_.source.checkpoint().release(name);
   for (const auto& [name, value] : rewritten_) {
     const std::string disk = context_.source.disk_tensor(name);
     check(std::find(unit_.kept.begin(), unit_.kept.end(), disk) != unit_.kept.end(),

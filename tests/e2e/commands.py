@@ -19,6 +19,9 @@ for command in ("inspect", "init", "quantize", "compare", "chat", "generate", "l
     c.check(f"{command} --help has examples", "statera " + command in h.stdout, h.stdout[-300:])
 c.good("--version", "--version")
 
+r = c.good("docs-cli", "docs-cli")
+c.check("docs/cli.md is what the program says (statera docs-cli > docs/cli.md)", (ROOT / "docs" / "cli.md").read_text() == r.stdout)
+
 # ---- inspect
 r = c.good("inspect --json", "inspect", EXAMPLE, "--json")
 info = json.loads(r.stdout)
