@@ -116,7 +116,7 @@ TEST(Fetch, UrlsNeedTheFlagAndNothingIsContactedWithoutIt) {
   o.allow_urls = false;
   const Error e = refusal([&] { fetch(server.url("/"), o); });
   EXPECT_EQ(e.kind(), ErrorKind::denied);
-  EXPECT_NE(e.message().find("allow_urls"), std::string::npos);
+  EXPECT_NE(e.message().find("--allow-urls"), std::string::npos);
   EXPECT_EQ(server.requests(), 0);
 }
 
@@ -132,7 +132,7 @@ TEST(Fetch, PrivateAddressesAreRefusedBeforeConnectingUnderAnyName) {
                                  std::string("http://[::ffff:127.0.0.1]:1/")}) {
     const Error e = refusal([&] { fetch(url, o); });
     EXPECT_EQ(e.kind(), ErrorKind::denied) << e.message();
-    EXPECT_NE(e.message().find("allow_private_addresses"), std::string::npos) << e.message();
+    EXPECT_NE(e.message().find("--allow-private-addresses"), std::string::npos) << e.message();
   }
   EXPECT_EQ(server.requests(), 0);
 }

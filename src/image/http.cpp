@@ -68,7 +68,7 @@ void configure(CURL* curl, const std::string& url, Transfer& t) {
   curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
   curl_easy_getinfo(curl, CURLINFO_REDIRECT_COUNT, &redirects);
   if (!t.refused.empty()) {
-    throw Error(ErrorKind::denied, fmt::format("refused to connect to {}{}: not a public address (allow_private_addresses)", t.refused,
+    throw Error(ErrorKind::denied, fmt::format("refused to connect to {}{}: not a public address (--allow-private-addresses)", t.refused,
                                                redirects > 0 ? " (after a redirect)" : ""));
   }
   if (t.too_large || code == CURLE_FILESIZE_EXCEEDED) {

@@ -187,8 +187,8 @@ TEST(Media, RefusalsNameTheItemAndTheCause) {
       {R"({"video":"missing.mp4"})", ErrorKind::not_found, "missing.mp4"},
       {R"({"video":")" + text + R"("})", ErrorKind::bad_file, "not a video"},
       {R"({"video":"cases.json"})", ErrorKind::bad_file, "not a video"},
-      {R"({"image":"http://127.0.0.1:1/a.png"})", ErrorKind::denied, "allow_urls"},
-      {R"({"video":"https://127.0.0.1:1/a.mp4"})", ErrorKind::denied, "allow_urls"},
+      {R"({"image":"http://127.0.0.1:1/a.png"})", ErrorKind::denied, "--allow-urls"},
+      {R"({"video":"https://127.0.0.1:1/a.mp4"})", ErrorKind::denied, "--allow-urls"},
       {R"({"image":"data:image/png,xx"})", ErrorKind::bad_file, "base64"},
       {R"({"image":"data:image/png;base64,????"})", ErrorKind::bad_file, "base64"},
       {R"({"image":"data:image/png;base64,"})", ErrorKind::bad_file, "empty"},
@@ -212,7 +212,7 @@ TEST(Media, RefusalsNameTheItemAndTheCause) {
 
 TEST(Media, OptionsGoThroughJsonWithTheFetchingOnesBesideThem) {
   MediaOptions o;
-  fields_from_json(Json::parse(R"({"style":"qwen-vl-utils","apply_exif":true,"max_pixels":50176,"num_frames":4,"allow_urls":true})", "o"), o, "options");
+  fields_from_json(Json::parse(R"({"style":"qwen-vl-utils","apply_exif":true,"max_pixels":50176,"num_frames":4,"--allow-urls":true})", "o"), o, "options");
   EXPECT_TRUE(o.fetch.allow_urls);
   EXPECT_EQ(o.num_frames, 4);
   MediaOptions again;
