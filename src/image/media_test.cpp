@@ -212,7 +212,7 @@ TEST(Media, RefusalsNameTheItemAndTheCause) {
 
 TEST(Media, OptionsGoThroughJsonWithTheFetchingOnesBesideThem) {
   MediaOptions o;
-  fields_from_json(Json::parse(R"({"style":"qwen-vl-utils","apply_exif":true,"max_pixels":50176,"num_frames":4,"--allow-urls":true})", "o"), o, "options");
+  fields_from_json(Json::parse(R"({"style":"qwen-vl-utils","apply_exif":true,"max_pixels":50176,"num_frames":4,"allow_urls":true})", "o"), o, "options");
   EXPECT_TRUE(o.fetch.allow_urls);
   EXPECT_EQ(o.num_frames, 4);
   MediaOptions again;

@@ -3,13 +3,18 @@
 Run by hand in an environment with torch, transformers, compressed-tensors and safetensors:
     python tools/interop/transformers_load.py build/release/statera [--only NAME ...]
 For every tiny checkpoint and a spread of settings: quantize with the program, compute logits with it, load the result with
-transformers (which decompresses it) and compare. The tolerance is 2e-3 absolute in fp32.
+transformers (which decompresses it) and compare. The tolerance is 2e-3 absolute in fp32; 0.05 with int8 activations, where the row's
+largest value lies on a tie by definition (x / (max / 127.5) = -127.5), so the last bit of x decides between two codes.
+compressed-tensors 0.20.0 cannot load asymmetric pack-quantized files, its own included (zero points are not packed on meta tensors).
 """
 import argparse
 import json
+import os
 import subprocess
 import tempfile
 from pathlib import Path
+
+os.environ["TQDM_DISABLE"] = "1"
 
 import torch
 import transformers as T
@@ -63,7 +68,7 @@ def main():
             with tempfile.TemporaryDirectory() as work:
                 try:
                     d = one(args.program, name, flags, Path(work))
-                    ok = d < 2e-3
+                    ok = d < (0.05 if "a8" in label else 2e-3)
                     print(f"{name:12s} {label:12s} {'ok  ' if ok else 'FAR '} {d:.2e}", flush=True)
                 except Exception as error:  # report it and go on
                     ok = False
