@@ -9,19 +9,12 @@ extern const ModelType kModel_qwen3_vl{
     "qwen3_vl", {}, {{}, {{"model.visual.", "visual."}, {"model.language_model.", "model."}}},
     [](const Json& config, WeightSource& source) -> std::unique_ptr<Model> {
       auto decoder = qwen3_decoder(config.at("text_config", "config.json"), "config.json: text_config", 500000);
-      if (const Json* tie = config.get("tie_word_embeddings")) decoder.tie_word_embeddings = tie->as_bool("config.json: tie_word_embeddings");
+      read_top_level_tie(config, decoder);
       const Json& v = vision_part(config);
-      QwenVisionConfig c;
-      c.depth = v.get_int("depth", 27);
+      QwenVisionConfig c = read_vision(v, 27, 16, "gelu_pytorch_tanh");
       c.width = v.get_int("hidden_size", 1152);
-      c.num_heads = v.get_int("num_heads", 16);
       c.intermediate_size = v.get_int("intermediate_size", 4304);
       c.out_hidden_size = v.get_int("out_hidden_size", 3584);
-      c.in_channels = v.get_int("in_channels", 3);
-      c.patch_size = v.get_int("patch_size", 16);
-      c.temporal_patch_size = v.get_int("temporal_patch_size", 2);
-      c.spatial_merge_size = v.get_int("spatial_merge_size", 2);
-      c.act = parse_activation(v.get_string("hidden_act", "gelu_pytorch_tanh"));
       c.patch_bias = true;
       c.qwen3_names = true;
       c.num_position_embeddings = v.get_int("num_position_embeddings", 2304);

@@ -13,32 +13,11 @@
 #include <vector>
 
 #include "kernels/cpu.h"
+#include "kernels/test_support.h"
 #include "kernels/tile/tile.h"
 
 namespace statera::kernels::hgemm {
 namespace {
-
-std::vector<float> normal(size_t count, unsigned seed) {
-  std::mt19937 rng(seed);
-  std::normal_distribution<float> d;
-  std::vector<float> v(count);
-  for (auto& x : v) x = d(rng);
-  return v;
-}
-
-template <class F>
-void for_each_isa(F body) {
-  for (Isa isa : kAllIsas) {
-    if (!isa_supported(isa)) {
-      std::printf("  skipped: this machine does not support %s\n", std::string(isa_name(isa)).c_str());
-      continue;
-    }
-    SCOPED_TRACE(std::string(isa_name(isa)));
-    set_isa(isa);
-    body();
-    set_isa(std::nullopt);
-  }
-}
 
 // Weights with 8 significant bits and small exponents, so that each type holds them exactly. They end at an unreadable page.
 struct Weights {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "kernels/cpu.h"
+#include "kernels/test_support.h"
 
 namespace statera::kernels::i8gemm {
 namespace {
@@ -20,28 +21,6 @@ std::vector<int8_t> bytes(size_t count, unsigned seed) {
   std::vector<int8_t> v(count);
   for (auto& b : v) b = static_cast<int8_t>(rng() % 8 == 0 ? (rng() % 2 ? -128 : 127) : static_cast<int>(rng() % 256) - 128);
   return v;
-}
-
-std::vector<float> normal(size_t count, unsigned seed) {
-  std::mt19937 rng(seed);
-  std::normal_distribution<float> d;
-  std::vector<float> v(count);
-  for (auto& x : v) x = d(rng);
-  return v;
-}
-
-template <class F>
-void for_each_isa(F body) {
-  for (Isa isa : kAllIsas) {
-    if (!isa_supported(isa)) {
-      std::printf("  skipped: this machine does not support %s\n", std::string(isa_name(isa)).c_str());
-      continue;
-    }
-    SCOPED_TRACE(std::string(isa_name(isa)));
-    set_isa(isa);
-    body();
-    set_isa(std::nullopt);
-  }
 }
 
 struct Weights {

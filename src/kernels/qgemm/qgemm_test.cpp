@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "kernels/cpu.h"
+#include "kernels/test_support.h"
 #include "kernels/tile/tile.h"
 
 namespace statera::kernels::qgemm {
@@ -50,29 +51,6 @@ struct Case {
     return static_cast<float>(codes[n * spec.k + k] - zero) * scales[g];
   }
 };
-
-std::vector<float> normal(size_t count, unsigned seed) {
-  std::mt19937 rng(seed);
-  std::normal_distribution<float> d;
-  std::vector<float> v(count);
-  for (auto& x : v) x = d(rng);
-  return v;
-}
-
-// Runs body for every supported set; says which ones this machine lacks.
-template <class F>
-void for_each_isa(F body) {
-  for (Isa isa : kAllIsas) {
-    if (!isa_supported(isa)) {
-      std::printf("  skipped: this machine does not support %s\n", std::string(isa_name(isa)).c_str());
-      continue;
-    }
-    SCOPED_TRACE(std::string(isa_name(isa)));
-    set_isa(isa);
-    body();
-    set_isa(std::nullopt);
-  }
-}
 
 void expect_product(const Case& c, int64_t m, bool with_bias) {
   const Spec& s = c.spec;

@@ -114,6 +114,22 @@ std::vector<int64_t> int_list(const Json& config, const char* key, std::vector<i
   return out;
 }
 
+QwenVisionConfig read_vision(const Json& vision, int64_t default_depth, int64_t default_patch, const char* default_act) {
+  QwenVisionConfig c;
+  c.depth = vision.get_int("depth", default_depth);
+  c.num_heads = vision.get_int("num_heads", 16);
+  c.in_channels = vision.get_int("in_channels", vision.get_int("in_chans", 3));
+  c.patch_size = vision.get_int("patch_size", default_patch);
+  c.temporal_patch_size = vision.get_int("temporal_patch_size", 2);
+  c.spatial_merge_size = vision.get_int("spatial_merge_size", 2);
+  c.act = parse_activation(vision.get_string("hidden_act", default_act));
+  return c;
+}
+
+void read_top_level_tie(const Json& config, DecoderConfig& decoder) {
+  if (const Json* tie = config.get("tie_word_embeddings")) decoder.tie_word_embeddings = tie->as_bool("config.json: tie_word_embeddings");
+}
+
 const Json& vision_part(const Json& config) { return config.at("vision_config", "config.json"); }
 
 QwenVl::QwenVl(const Json& config_json, WeightSource& source, VlGeneration generation, const DecoderConfig& decoder, const QwenVisionConfig& tower)

@@ -42,6 +42,10 @@ class QwenVl : public Model {
   std::unique_ptr<QwenVision> tower_;
 };
 
+// The fields of vision_config that all three towers spell alike: depth, num_heads, channels, patch and merge sizes.
+QwenVisionConfig read_vision(const Json& vision, int64_t default_depth, int64_t default_patch, const char* default_act);
+// tie_word_embeddings of the top level goes before the text part's.
+void read_top_level_tie(const Json& config, DecoderConfig& decoder);
 // Reads an integer list such as fullatt_block_indexes; `otherwise` when absent.
 std::vector<int64_t> int_list(const Json& config, const char* key, std::vector<int64_t> otherwise);
 // vision_config, or Error(bad_file).
