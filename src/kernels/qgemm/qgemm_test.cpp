@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "kernels/cpu.h"
-#include "kernels/test_support.h"
+#include "kernels/isa_test.h"
 #include "kernels/tile/tile.h"
 
 namespace statera::kernels::qgemm {
