@@ -7,6 +7,7 @@
 #include <ATen/ops/matmul.h>
 #include <gtest/gtest.h>
 
+#include "base/error.h"
 #include "nn/topology.h"
 #include "support/tiny.h"
 
@@ -220,6 +221,39 @@ TEST_P(TinyCheckpoint, Int8ActivationsInIntegersEqualTheirSimulation) {
     EXPECT_LT(largest_difference(Linear{site}(x, pass), simulated), 1e-3 * simulated.abs().max().item<double>()) << path;
   }
   EXPECT_TRUE(tiny::logits(model, in).isfinite().all().item<bool>());
+}
+
+// ---- placeholder expansion of each generation
+std::string times(int count, const std::string& token) {
+  std::string out;
+  for (int i = 0; i < count; ++i) out += token;
+  return out;
+}
+
+TEST(PlaceholderExpansion, Qwen3VideosBecomeTimedFramesInPlaceOfTheWholeTriple) {
+  auto opened = tiny::open(tiny::folder("qwen3_vl"));
+  const std::string start = "<|vision_start|>", end = "<|vision_end|>", pad = "<|video_pad|>";
+  MediaSizes media;
+  media.videos = {{2, 4, 6}};
+  media.video_timestamps = {{(0.0 + 1.6) / 2, (3.3 + 4.9) / 2}};
+  std::string expected = "x<0.8 seconds>" + start + times(6, pad) + end + "<4.1 seconds>" + start + times(6, pad) + end + "y";
+  EXPECT_EQ(opened.model->expand_placeholders("x" + start + pad + end + "y", media), expected);
+  EXPECT_EQ(opened.model->expand_placeholders("x" + pad + "y", media), expected);  // a bare placeholder
+  media.video_timestamps = {{0.25, 0.35}};                                          // as printf("%.1f") rounds
+  EXPECT_NE(opened.model->expand_placeholders(pad, media).find("<0.2 seconds>"), std::string::npos);
+}
+
+TEST(PlaceholderExpansion, ImagesAndOlderVideosBecomeRunsOfTheirPlaceholder) {
+  auto opened = tiny::open(tiny::folder("qwen2_5_vl"));
+  const std::string image = "<|image_pad|>", video = "<|video_pad|>";
+  MediaSizes media;
+  media.images = {{1, 4, 4}, {1, 2, 6}};
+  media.videos = {{3, 2, 4}};
+  media.video_timestamps = {{0, 1, 2}};
+  EXPECT_EQ(opened.model->expand_placeholders("a" + image + "b" + video + "c" + image, media), "a" + times(4, image) + "b" + times(6, video) + "c" + times(3, image));
+  EXPECT_THROW(opened.model->expand_placeholders("a" + image, media), Error);
+  EXPECT_THROW(opened.model->expand_placeholders(image + image + image + video, media), Error);
+  EXPECT_THROW(tiny::open(tiny::folder("llama")).model->expand_placeholders("a", media), Error);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, TinyCheckpoint, testing::ValuesIn(tiny::checkpoints()), [](const auto& info) { return info.param; });
