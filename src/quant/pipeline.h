@@ -1,7 +1,6 @@
 // The pipeline: the only driver of quantization. Plans the whole output, then works unit by unit (a block, or all outside blocks): steps
 // round its layers, results are encoded and written at their offsets, other tensors copied, source pages released, the shards synced, a
-// line added to the journal. Steps that need data see the language blocks' activations, block by block (calib/forward.h); layers
-// outside those blocks have data-free recipes only.
+// line added to the journal. Data-free recipes only so far: a step that needs samples is refused before anything is written.
 #pragma once
 
 #include <atomic>
@@ -23,13 +22,7 @@ struct QuantizeSettings {
   bool restart = false;    // drop unfinished work
   bool overwrite = false;  // replace an existing checkpoint folder
   std::string version;     // of the program, for manifest and plan identity
-  const CalibData* data = nullptr;   // of recipes that need it
-  bool propagate_original = false;   // a block's inputs come from unrounded blocks
-  int64_t search_tokens = 4096;      // input rows that searching steps keep per layer; 0: all
 };
-
-// Whether the method's recipe looks at calibration samples.
-bool needs_data(const QuantizeSettings& settings);
 
 struct QuantizeHooks {
   ProgressSink progress;

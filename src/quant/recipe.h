@@ -35,11 +35,6 @@ struct RoundingError {
 };
 RoundingError rounding_error(const at::Tensor& W_NK, const QTensor& q);
 
-// Squared error of a layer's output, summed over the calibration rows: of the result, of round-to-nearest instead, and of the output itself.
-struct OutputLoss {
-  double loss = 0, rtn = 0, output = 0;
-};
-
 // One phase of one block, as a step's apply sees it. Layers outside blocks (head, projector) come as a block of their own with index -1.
 class BlockJob {
  public:
@@ -56,8 +51,6 @@ class BlockJob {
   // The layer is done: its QTensor is encoded and written, and serves the block's next run. Exactly once per layer. `error` is measured
   // when absent. NaN or zero scales are Error(bad_file) naming the layer.
   virtual void finish(const LinearSite& site, QTensor q, std::optional<RoundingError> error = {}) = 0;
-  // What the rounding does to the layer's output on the calibration rows; reported, never acted upon. Before finish().
-  virtual void measured(const LinearSite& site, const OutputLoss& loss) = 0;
   // Error(bad_file) naming file and tensor: this weight cannot be quantized.
   [[noreturn]] virtual void refuse(const LinearSite& site, std::string_view reason) const = 0;
   // A parameter of this block that the checkpoint keeps floating gets another value (a norm that took up a scale): same shape, stored
@@ -70,9 +63,6 @@ class Step {
   virtual ~Step() = default;
   // Whether it needs samples run through the model: watch() and the statistics of apply().
   virtual bool needs_data() const { return false; }
-  // Whether apply() sees one phase of Topology::phases at a time, its inputs collected after the earlier phases were rounded. Otherwise
-  // it sees all layers of the block at once.
-  virtual bool phased() const { return false; }
   // Once, before any block.
   virtual void before(Model& model) {}
   // Called for every selected layer of a phase; nullptr: nothing to gather here.
@@ -86,8 +76,6 @@ struct RecipeOptions {
   QSpec weights;
   std::optional<ActQuant> act;
   uint64_t seed = 0;
-  int64_t search_tokens = 4096;  // input rows that a searching step keeps per layer; 0: all
-  int64_t data_tokens = 0;       // rows that will be shown
 };
 
 struct Method {
