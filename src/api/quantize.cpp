@@ -1,6 +1,8 @@
 // Options to settings, the model as handles on mapped weights, and the call of the pipeline.
 #include "api/quantize.h"
 
+#include <ATen/Parallel.h>
+
 #include <cctype>
 #include <cmath>
 #include <cstdlib>
@@ -11,6 +13,7 @@
 #include "base/heap.h"
 #include "base/strings.h"
 #include "ckpt/checkpoint_source.h"
+#include "quant/calib/sample.h"
 #include "quant/pipeline.h"
 
 namespace statera {
@@ -31,6 +34,11 @@ QuantizeSettings settings_of(const QuantizeOptions& o) {
   if (s.plan.max_shard_bytes == 0) throw Error(ErrorKind::usage, "--max-shard must be larger than 0");
   s.seed = static_cast<uint64_t>(o.seed);
   s.max_ram = o.max_ram.empty() ? 0 : parse_bytes(o.max_ram, "--max-ram");
+  if (o.propagate != "quantized" && o.propagate != "original")
+    throw Error(ErrorKind::usage, "--propagate must be quantized or original, is \"" + o.propagate + "\"");
+  s.propagate_original = o.propagate == "original";
+  if (o.search_tokens < 0) throw Error(ErrorKind::usage, "--search-tokens must not be negative");
+  s.search_tokens = o.search_tokens;
   s.restart = o.restart;
   s.overwrite = o.overwrite;
   s.version = kVersion;
@@ -68,12 +76,22 @@ uint64_t parse_bytes(std::string_view text, std::string_view what) {
 QuantizeReport quantize(const QuantizeOptions& options, const ProgressSink& progress, const std::atomic<bool>* cancel) {
   return guarded([&] {
     return_freed_memory();
-    const QuantizeSettings settings = settings_of(options);
-    method_named(settings.method);
+    QuantizeSettings settings = settings_of(options);
+    const bool calibrated = needs_data(settings);
+    if (!calibrated && !options.data.empty())
+      throw Error(ErrorKind::usage, "method " + settings.method + " looks at no data: leave out --data");
     const Checkpoint checkpoint = Checkpoint::open(options.model);
     const ModelType& type = with_context(options.model, [&]() -> const ModelType& { return model_type(checkpoint.config()); });
     CheckpointSource source(checkpoint, type);
     const auto model = type.make(checkpoint.config(), source);
+    std::optional<CalibData> data;
+    if (calibrated) {
+      at::set_num_threads(1);  // our own pool runs the heavy work, in pieces that do not depend on the number of threads
+      check_settings(settings);
+      CalibOptions wanted{options.data, options.image_folder, options.n_samples, options.max_seq_len, settings.seed};
+      data = read_calibration(wanted, read_prompt_parts(checkpoint.directory(), *model));
+      settings.data = &*data;
+    }
     if (options.plan) return plan_quantization(*model, source, settings, options.out);
     return run_quantization(*model, source, settings, options.out, {progress, cancel, {}});
   });

@@ -25,6 +25,9 @@ struct QuantizeOptions {
   bool quantize_vision = false, quantize_projector = false, quantize_head = false;
   std::string max_shard = "5GB", max_ram;
   int64_t seed = 0;
+  std::vector<std::string> data;
+  std::string image_folder, propagate = "quantized";
+  int64_t n_samples = 128, max_seq_len = 2048, search_tokens = 4096;
   bool plan = false, restart = false, overwrite = false;
   static constexpr std::string_view positional[] = {"model"};
   static constexpr std::string_view required[] = {"out"};
@@ -45,7 +48,13 @@ struct QuantizeOptions {
     v("format", format, "how the checkpoint is laid out");
     v("max_shard", max_shard, "size of a weight file, e.g. 5GB");
     v("max_ram", max_ram, "refuse when more memory than this would be needed, e.g. 8GB");
-    v("seed", seed, "of methods that draw random numbers");
+    v("seed", seed, "of methods that draw random numbers, and of the order in which samples are drawn");
+    v("data", data, "calibration file, PATH or PATH:FIELD (.txt, .jsonl, .json; repeatable); a small bundled set when not given");
+    v("image_folder", image_folder, "where relative picture paths of calibration files start; the file's folder when not given");
+    v("n_samples", n_samples, "calibration sequences");
+    v("max_seq_len", max_seq_len, "longest calibration sequence, tokens");
+    v("search_tokens", search_tokens, "calibration rows that a searching method keeps per layer, 0: all");
+    v("propagate", propagate, "what the next block is calibrated with: quantized or original results of the one before");
     v("plan", plan, "print what would be written, to the byte, and write nothing");
     v("restart", restart, "drop unfinished work instead of going on with it");
     v("overwrite", overwrite, "replace an existing checkpoint folder");

@@ -6,11 +6,13 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <filesystem>
 #include <future>
 
 #include "base/error.h"
 #include "base/strings.h"
+#include "quant/calib/forward.h"
 #include "quant/manifest.h"
 #include "quant/sha256.h"
 #include "quant/side_files.h"
@@ -40,6 +42,18 @@ Json options_json(const QuantizeSettings& s) {
   j.set("quantize_head", s.plan.select.head);
   j.set("ignore", Json(s.plan.select.ignore));
   j.set("seed", s.seed);
+  if (s.data) {
+    j.set("propagate", s.propagate_original ? "original" : "quantized");
+    j.set("search_tokens", s.search_tokens);
+    Json data = Json::object();
+    data.set("hash", s.data->summary.hash);
+    data.set("bundled", s.data->summary.bundled);
+    data.set("samples", s.data->summary.samples);
+    data.set("tokens", s.data->summary.tokens);
+    data.set("vision_tokens", s.data->summary.vision_tokens);
+    data.set("answer_tokens", s.data->summary.answer_tokens);
+    j.set("data", std::move(data));
+  }
   return j;
 }
 
@@ -93,6 +107,33 @@ std::vector<std::pair<std::string, std::string>> small_files(const OutputPlan& p
   return out;
 }
 
+Recipe recipe_of(const QuantizeSettings& s) {
+  return method_named(s.method).make_steps(
+      {s.plan.weights, s.plan.act, s.seed, s.search_tokens, s.data ? s.data->summary.tokens : 0});
+}
+
+bool wants_data(const Recipe& recipe) {
+  return std::any_of(recipe.begin(), recipe.end(), [](const auto& step) { return step->needs_data(); });
+}
+
+bool is_block(const UnitPlan& unit) { return unit.language && unit.block >= 0; }
+
+// A block's rounded weights in fp32, the widest gram with its factor and a copy, one sample's activations, one sample's pictures.
+uint64_t calibration_ram(const OutputPlan& plan, const CalibData& data) {
+  int64_t weights = 0, width = 0, widest = 0;
+  for (const UnitPlan& unit : plan.units) {
+    int64_t sum = 0;
+    for (size_t i : unit.layers) {
+      const StoredLinear& l = plan.layers[i].stored;
+      sum += l.out * l.in;
+      width = std::max(width, l.in);
+      widest = std::max(widest, l.in + l.out);
+    }
+    weights = std::max(weights, sum);
+  }
+  return static_cast<uint64_t>(weights * 5 + 5 * width * width * 4 + data.summary.longest * widest * 4 * 8 + data.most_patches * 4 * 32768);
+}
+
 uint64_t expected_ram(const CheckpointSource& source, const OutputPlan& plan) {
   // A layer at a time: its pages, its codes (a byte each), its encoded tensors.
   uint64_t layer = 0;
@@ -109,20 +150,28 @@ class Run {
   Run(const Model& model, const CheckpointSource& source, const QuantizeSettings& settings, const std::string& out)
       : source_(source), settings_(settings), start_(std::chrono::steady_clock::now()) {
     check_settings(settings);
-    recipe_ = method_named(settings.method).make_steps({settings.plan.weights, settings.plan.act, settings.seed});
-    for (const auto& step : recipe_) {
-      if (step->needs_data())
-        throw Error(ErrorKind::unsupported,
-                    "method " + settings.method + " needs calibration samples, and this version quantizes without running the model");
-    }
+    recipe_ = recipe_of(settings);
+    check(wants_data(recipe_) == (settings.data != nullptr), "calibration data for a method without, or the other way round");
     target_ = check_target(out, source.checkpoint().directory(), settings.overwrite);
     plan_ = plan_output(model, source, settings.plan);
+    check_places();
     sides_ = side_files(source.checkpoint().directory());
     run_ = run_json(model, source, settings, plan_);
     describe(out);
     if (settings.max_ram && report_.expected_ram > settings.max_ram) {
       throw Error(ErrorKind::memory, "about " + human_bytes(static_cast<double>(report_.expected_ram)) +
                                          " of memory are needed, --max-ram allows " + human_bytes(static_cast<double>(settings.max_ram)));
+    }
+  }
+
+  // Activations are collected in the language blocks only.
+  void check_places() const {
+    if (!settings_.data) return;
+    for (const UnitPlan& unit : plan_.units) {
+      if (is_block(unit) || unit.layers.empty()) continue;
+      throw Error(ErrorKind::unsupported, "method " + settings_.method + " quantizes the language blocks only, not " +
+                                              plan_.layers[unit.layers.front()].stored.path +
+                                              ": leave out --quantize-vision, --quantize-projector and --quantize-head, or use --method rtn");
     }
   }
 
@@ -134,7 +183,7 @@ class Run {
   QuantizeReport execute(Model& model, const QuantizeHooks& hooks) {
     Staging staging(target_, plan_identity(source_, settings_), settings_.restart);
     try {
-      check_space(staging);
+      check_space(model, staging);
       round_units(model, staging, hooks);
       finish(staging);
     } catch (const Error& e) {
@@ -173,6 +222,12 @@ class Run {
     r.warnings = plan_.warnings;
     for (const std::string& name : sides_.left_out) r.warnings.push_back(name + " is not carried over (a pickle or too large)");
     r.expected_ram = expected_ram(source_, plan_);
+    if (const CalibData* data = settings_.data) {
+      r.expected_ram += calibration_ram(plan_, *data);
+      const CalibSummary& d = data->summary;
+      r.data = QuantizeReport::Data{d.hash, d.bundled, d.samples, d.tokens, d.vision_tokens, d.answer_tokens};
+      r.warnings.insert(r.warnings.end(), d.notes.begin(), d.notes.end());
+    }
     for (const auto& f : plan_.shards.files) r.files.emplace_back(f.name, f.plan.bytes);
     for (const auto& [name, text] : small_files(plan_)) r.files.emplace_back(name, text.size());
     for (const auto& f : sides_.carried) r.files.push_back(f);
@@ -182,8 +237,10 @@ class Run {
     r.files.emplace_back("statera.json", manifest_text(run_, digests).size());
   }
 
-  // One clear line before hours of work; what an earlier run reserved counts as available.
-  void check_space(const Staging& staging) const {
+  // One clear line before hours of work; what an earlier run reserved counts as available. Two block ends' activations lie there, and
+  // what the vision tower adds to blocks.
+  void check_space(const Model& model, const Staging& staging) const {
+    const uint64_t needed = report_.disk_bytes() + (settings_.data ? 3 * Calibrator::state_bytes(model, *settings_.data) : 0);
     struct statvfs fs {};
     if (::statvfs(staging.folder().c_str(), &fs) != 0) return;
     uint64_t available = static_cast<uint64_t>(fs.f_bavail) * fs.f_frsize;
@@ -191,8 +248,8 @@ class Run {
       struct stat st {};
       if (::stat(entry.path().c_str(), &st) == 0) available += static_cast<uint64_t>(st.st_blocks) * 512;
     }
-    if (available < report_.disk_bytes()) {
-      throw Error(ErrorKind::io, staging.folder() + ": no space: " + human_bytes(static_cast<double>(report_.disk_bytes())) +
+    if (available < needed) {
+      throw Error(ErrorKind::io, staging.folder() + ": no space: " + human_bytes(static_cast<double>(needed)) +
                                      " are needed, " + human_bytes(static_cast<double>(available)) + " are free");
     }
   }
@@ -202,10 +259,12 @@ class Run {
     for (const auto& file : plan_.shards.files) shards.emplace_back(staging.folder(), file);
     Progress progress("quantize", static_cast<double>(plan_.source_bytes), "bytes", hooks.progress);
     const size_t resumed = resume(staging, progress);
+    std::optional<Calibrator> calibrator = calibrate(model, staging, hooks, resumed);
     for (auto& step : recipe_) step->before(model);
     const auto begin = std::chrono::steady_clock::now();
     uint64_t bytes = 0;
-    UnitContext context{model, source_, plan_, format_named(settings_.plan.format), shards, progress, hooks.cancel};
+    UnitContext context{model, source_, plan_, format_named(settings_.plan.format), shards, progress, hooks.cancel,
+                        calibrator ? &*calibrator : nullptr, settings_.propagate_original};
     std::future<void> pending;  // the previous unit on its way to disk
     auto settle = [&] {
       if (!pending.valid()) return;
@@ -221,16 +280,38 @@ class Run {
       bytes += unit.source_bytes;
       errors_.insert(errors_.end(), entry.layers.begin(), entry.layers.end());
       settle();
+      if (calibrator && is_block(unit)) calibrator->forget_before(unit.block);
       pending = std::async(std::launch::async, [&shards, &staging, touched = writer.touched(), entry = std::move(entry)] {
         for (size_t s : touched) shards[s].sync();
         staging.add(entry);
       });
     }
     settle();
+    if (calibrator) calibrator->remove_files();
     progress.finish();
     report_.rounding_seconds = seconds_since(begin);
     report_.gigabytes_per_second = report_.rounding_seconds > 0 ? static_cast<double>(bytes) / report_.rounding_seconds / 1e9 : 0;
-    for (const auto& [name, error] : errors_) report_.layers.push_back({name, error.relative()});
+    for (const JournalEntry::Layer& l : errors_) {
+      QuantizeReport::Layer out{l.name, l.error.relative(), {}, {}};
+      if (l.loss && l.loss->output > 0) {
+        out.output_error = std::sqrt(std::max(0.0, l.loss->loss) / l.loss->output);
+        out.rtn_output_error = std::sqrt(std::max(0.0, l.loss->rtn) / l.loss->output);
+      }
+      report_.layers.push_back(std::move(out));
+    }
+  }
+
+  // The samples, ready for the first block that is not done; absent for data-free recipes.
+  std::optional<Calibrator> calibrate(const Model& model, const Staging& staging, const QuantizeHooks& hooks, size_t resumed) {
+    std::optional<Calibrator> out;
+    if (!settings_.data) return out;
+    out.emplace(model, *settings_.data, staging.folder(), hooks.cancel);
+    for (size_t i = resumed; i < plan_.units.size(); ++i) {
+      if (!is_block(plan_.units[i])) continue;
+      out->start(plan_.units[i].block, hooks.progress);
+      break;
+    }
+    return out;
   }
 
   // Takes over the journal's units, which are the plan's first ones.
@@ -252,7 +333,9 @@ class Run {
   void finish(Staging& staging) {
     const auto begin = std::chrono::steady_clock::now();
     copy_side_files(sides_, source_.checkpoint().directory(), staging.folder());
-    report_.verified = verify_output(staging.folder(), plan_, source_, errors_, rewritten_);
+    std::vector<std::pair<std::string, RoundingError>> errors;
+    for (const JournalEntry::Layer& l : errors_) errors.emplace_back(l.name, l.error);
+    report_.verified = verify_output(staging.folder(), plan_, source_, errors, rewritten_);
     for (const auto& [name, text] : small_files(plan_)) write_file_atomic(staging.folder() + "/" + name, text);
     std::vector<std::string> names;
     for (const auto& [name, bytes] : report_.files) {
@@ -279,11 +362,13 @@ class Run {
   SideFiles sides_;
   Json run_;
   QuantizeReport report_;
-  std::vector<std::pair<std::string, RoundingError>> errors_;
+  std::vector<JournalEntry::Layer> errors_;
   bool rewritten_ = false;
 };
 
 }  // namespace
+
+bool needs_data(const QuantizeSettings& settings) { return wants_data(recipe_of(settings)); }
 
 void check_settings(const QuantizeSettings& s) {
   const QSpec& w = s.plan.weights;

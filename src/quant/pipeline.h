@@ -1,6 +1,7 @@
 // The pipeline: the only driver of quantization. Plans the whole output, then works unit by unit (a block, or all outside blocks): steps
 // round its layers, results are encoded and written at their offsets, other tensors copied, source pages released, the shards synced, a
-// line added to the journal. Data-free recipes only so far: a step that needs samples is refused before anything is written.
+// line added to the journal. Steps that need data see the language blocks' activations, block by block (calib/forward.h); layers
+// outside those blocks have data-free recipes only.
 #pragma once
 
 #include <atomic>
@@ -14,6 +15,8 @@
 
 namespace statera {
 
+struct CalibData;  // calib/sample.h
+
 struct QuantizeSettings {
   std::string method = "rtn";
   PlanOptions plan;
@@ -22,7 +25,13 @@ struct QuantizeSettings {
   bool restart = false;    // drop unfinished work
   bool overwrite = false;  // replace an existing checkpoint folder
   std::string version;     // of the program, for manifest and plan identity
+  const CalibData* data = nullptr;   // of recipes that need it
+  bool propagate_original = false;   // a block's inputs come from unrounded blocks
+  int64_t search_tokens = 4096;      // input rows that searching steps keep per layer; 0: all
 };
+
+// Whether the method's recipe looks at calibration samples.
+bool needs_data(const QuantizeSettings& settings);
 
 struct QuantizeHooks {
   ProgressSink progress;

@@ -13,11 +13,16 @@
 #include <string_view>
 #include <vector>
 
-#include "nn/model.h"
+#include "nn/pass.h"
 #include "nn/qtensor.h"
+#include "nn/site.h"
+#include "nn/topology.h"
 #include "nn/weight.h"
 
 namespace statera {
+
+class Model;
+class Stack;
 
 // What a step gathers at one linear layer while a block runs over the samples; it lives for one phase of one block.
 class Accumulator {
@@ -35,6 +40,11 @@ struct RoundingError {
 };
 RoundingError rounding_error(const at::Tensor& W_NK, const QTensor& q);
 
+// Squared error of a layer's output, summed over the calibration rows: of the result, of round-to-nearest instead, and of the output itself.
+struct OutputLoss {
+  double loss = 0, rtn = 0, output = 0;
+};
+
 // One phase of one block, as a step's apply sees it. Layers outside blocks (head, projector) come as a block of their own with index -1.
 class BlockJob {
  public:
@@ -42,6 +52,8 @@ class BlockJob {
   virtual const std::string& name() const = 0;  // "model.layers.3"
   virtual const Stack* stack() const = 0;       // nullptr outside blocks
   virtual int64_t index() const = 0;
+  // Of the block; empty outside blocks.
+  virtual Topology topology() const = 0;
   // The layers of this phase that the user's selection quantizes. Their weights are dense: site.weight->dense() is [N, K].
   virtual std::span<const std::shared_ptr<LinearSite>> layers() const = 0;
   // What a layer's weight is to become; spec and act of the run.
@@ -51,6 +63,8 @@ class BlockJob {
   // The layer is done: its QTensor is encoded and written, and serves the block's next run. Exactly once per layer. `error` is measured
   // when absent. NaN or zero scales are Error(bad_file) naming the layer.
   virtual void finish(const LinearSite& site, QTensor q, std::optional<RoundingError> error = {}) = 0;
+  // What the rounding does to the layer's output on the calibration rows; reported, never acted upon. Before finish().
+  virtual void measured(const LinearSite& site, const OutputLoss& loss) = 0;
   // Error(bad_file) naming file and tensor: this weight cannot be quantized.
   [[noreturn]] virtual void refuse(const LinearSite& site, std::string_view reason) const = 0;
   // A parameter of this block that the checkpoint keeps floating gets another value (a norm that took up a scale): same shape, stored
@@ -63,6 +77,9 @@ class Step {
   virtual ~Step() = default;
   // Whether it needs samples run through the model: watch() and the statistics of apply().
   virtual bool needs_data() const { return false; }
+  // Whether apply() sees one phase of Topology::phases at a time, its inputs collected after the earlier phases were rounded. Otherwise
+  // it sees all layers of the block at once.
+  virtual bool phased() const { return false; }
   // Once, before any block.
   virtual void before(Model& model) {}
   // Called for every selected layer of a phase; nullptr: nothing to gather here.
@@ -76,6 +93,8 @@ struct RecipeOptions {
   QSpec weights;
   std::optional<ActQuant> act;
   uint64_t seed = 0;
+  int64_t search_tokens = 4096;  // input rows that a searching step keeps per layer; 0: all
+  int64_t data_tokens = 0;       // rows that will be shown
 };
 
 struct Method {

@@ -32,6 +32,38 @@ std::map<std::string, Spread> by_name(const std::vector<QuantizeReport::Layer>& 
   return out;
 }
 
+// Output errors beside round-to-nearest's, and the layers that came out worse.
+std::string output_lines(const std::vector<QuantizeReport::Layer>& layers) {
+  double sum = 0, rtn = 0;
+  int64_t count = 0, worse = 0;
+  std::string t;
+  for (const auto& l : layers) {
+    if (!l.output_error || !l.rtn_output_error) continue;
+    sum += *l.output_error;
+    rtn += *l.rtn_output_error;
+    ++count;
+    if (*l.output_error <= *l.rtn_output_error) continue;
+    if (++worse <= 5) t += fmt::format("  worse than round-to-nearest: {} ({:.4f}, not {:.4f})\n", l.name, *l.output_error, *l.rtn_output_error);
+  }
+  if (count == 0) return "";
+  const double n = static_cast<double>(count);
+  return fmt::format("relative error of the outputs on the calibration data, mean: {:.4f}; round-to-nearest: {:.4f}; worse in {} of {} layers\n",
+                     sum / n, rtn / n, worse, count) + t;
+}
+
+Json layers_json(const std::vector<QuantizeReport::Layer>& layers) {
+  Json out = Json::array();
+  for (const auto& l : layers) {
+    Json one = Json::object();
+    one.set("name", l.name);
+    one.set("error", l.error);
+    if (l.output_error) one.set("output_error", *l.output_error);
+    if (l.rtn_output_error) one.set("rtn_output_error", *l.rtn_output_error);
+    out.push(std::move(one));
+  }
+  return out;
+}
+
 std::string size(uint64_t bytes) { return human_bytes(static_cast<double>(bytes)); }
 
 }  // namespace
@@ -69,7 +101,7 @@ Json QuantizeReport::to_json() const {
                    {"units", units},
                    {"resumed_units", resumed_units},
                    {"expected_ram", expected_ram}});
-  Json file_list = Json::array(), role_list = Json::array(), layer_list = Json::array();
+  Json file_list = Json::array(), role_list = Json::array();
   for (const auto& [name, bytes] : files) file_list.push(object({{"name", name}, {"bytes", bytes}}));
   for (const Role& r : roles) {
     role_list.push(object({{"role", r.role},
@@ -79,12 +111,19 @@ Json QuantizeReport::to_json() const {
                            {"source_bytes", r.source_bytes},
                            {"result_bytes", r.result_bytes}}));
   }
-  for (const Layer& l : layers) layer_list.push(object({{"name", l.name}, {"error", l.error}}));
+  if (data) {
+    j.set("data", object({{"hash", data->hash},
+                          {"bundled", data->bundled},
+                          {"samples", data->samples},
+                          {"tokens", data->tokens},
+                          {"vision_tokens", data->vision_tokens},
+                          {"answer_tokens", data->answer_tokens}}));
+  }
   j.set("files", std::move(file_list));
   j.set("roles", std::move(role_list));
   j.set("warnings", Json(warnings));
   if (planned_only) return j;
-  j.set("layers", std::move(layer_list));
+  j.set("layers", layers_json(layers));
   j.set("seconds", seconds);
   j.set("rounding_seconds", rounding_seconds);
   j.set("checking_seconds", checking_seconds);
@@ -109,6 +148,11 @@ std::string QuantizeReport::to_text() const {
     t += fmt::format("{:<12}{:>10}{:>8}{:>10}{:>14}{:>14}\n", r.role, r.quantized_layers, r.kept_layers, r.kept_tensors,
                      size(r.source_bytes), size(r.result_bytes));
   }
+  if (data) {
+    t += fmt::format("calibration: {} samples{}, {} tokens ({} of pictures, {} of answers), data {}\n", data->samples,
+                     data->bundled ? " of the bundled set" : "", data->tokens, data->vision_tokens, data->answer_tokens,
+                     data->hash.substr(0, 12));
+  }
   if (planned_only) {
     for (const auto& [name, bytes] : files) t += fmt::format("  {:>14}  {}\n", bytes, name);
     t += fmt::format("memory needed: about {}\n", size(expected_ram));
@@ -117,6 +161,7 @@ std::string QuantizeReport::to_text() const {
     for (const auto& [name, s] : by_name(layers)) {
       t += fmt::format("  {:<16}{:.4f}  {:.4f} ({})\n", name, s.sum / static_cast<double>(s.count), s.worst, s.worst_layer);
     }
+    t += output_lines(layers);
     t += fmt::format("checked: {} tensors, {} scales, {} layers decoded (error as when rounding within {:.1e})\n", verified.tensors,
                      verified.scales, verified.layers_decoded, verified.worst_difference);
     t += fmt::format("{} ({:.2f} GB/s rounding, {} checking), peak memory {}{}\n", human_seconds(seconds), gigabytes_per_second,

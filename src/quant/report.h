@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,6 +20,13 @@ struct QuantizeReport {
   struct Layer {
     std::string name;  // on-disk module
     double error = 0;  // ||W' - W|| / ||W||, Frobenius
+    // Of methods that look at activations: ||x (W' - W)|| / ||x W|| over the calibration rows, and the same of round-to-nearest.
+    std::optional<double> output_error, rtn_output_error;
+  };
+  struct Data {  // what a calibrated method looked at
+    std::string hash;
+    bool bundled = false;
+    int64_t samples = 0, tokens = 0, vision_tokens = 0, answer_tokens = 0;
   };
   struct Verification {  // an independent reading of the finished files
     int64_t tensors = 0, scales = 0, layers_decoded = 0;
@@ -34,6 +42,7 @@ struct QuantizeReport {
   std::vector<std::pair<std::string, uint64_t>> files;  // of the output folder, with sizes
   std::vector<Role> roles;
   std::vector<Layer> layers;
+  std::optional<Data> data;
   std::vector<std::string> warnings;
   int64_t units = 0, resumed_units = 0;
   uint64_t expected_ram = 0, peak_rss = 0;

@@ -29,7 +29,11 @@ bool is_partial_of(const std::string& name, const std::string& target_name) {
 
 Json entry_to_json(const JournalEntry& e) {
   Json layers = Json::array();
-  for (const auto& [name, error] : e.layers) layers.push(Json(Json::Array{name, error.error, error.weight}));
+  for (const JournalEntry::Layer& l : e.layers) {
+    Json::Array line{l.name, l.error.error, l.error.weight};
+    if (l.loss) line.insert(line.end(), {l.loss->loss, l.loss->rtn, l.loss->output});
+    layers.push(Json(std::move(line)));
+  }
   Json j = Json::object();
   j.set("unit", e.unit);
   j.set("layers", std::move(layers));
@@ -40,8 +44,10 @@ JournalEntry entry_from_json(const Json& j) {
   JournalEntry e{j.at("unit").as_string("unit"), {}};
   for (const Json& l : j.at("layers").as_array("layers")) {
     const auto& a = l.as_array("layer");
-    if (a.size() != 3) throw Error(ErrorKind::bad_file, "layer: expected name and two sums");
-    e.layers.emplace_back(a[0].as_string(), RoundingError{a[1].as_double(), a[2].as_double()});
+    if (a.size() != 3 && a.size() != 6) throw Error(ErrorKind::bad_file, "layer: expected name and two or five sums");
+    JournalEntry::Layer layer{a[0].as_string(), {a[1].as_double(), a[2].as_double()}, {}};
+    if (a.size() == 6) layer.loss = OutputLoss{a[3].as_double(), a[4].as_double(), a[5].as_double()};
+    e.layers.push_back(std::move(layer));
   }
   return e;
 }

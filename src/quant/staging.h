@@ -2,8 +2,8 @@
 // The id is the start of a hash over the plan (source, options, version): a run with the same plan goes on where the last one stopped.
 #pragma once
 
+#include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "quant/recipe.h"
@@ -12,8 +12,13 @@ namespace statera {
 
 // One finished unit: its name and the errors of its layers, which a resumed run reports too.
 struct JournalEntry {
+  struct Layer {
+    std::string name;  // on-disk module
+    RoundingError error;
+    std::optional<OutputLoss> loss;  // of methods that look at activations
+  };
   std::string unit;
-  std::vector<std::pair<std::string, RoundingError>> layers;
+  std::vector<Layer> layers;
 };
 
 // Whether `target` may become the output: its parent exists, it is neither the source nor above it, and it is absent, empty, or (with

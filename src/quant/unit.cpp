@@ -32,10 +32,14 @@ UnitWriter::UnitWriter(const UnitContext& context, const UnitPlan& unit) : conte
 }
 
 JournalEntry UnitWriter::run(Recipe& recipe) {
-  if (!sites_.empty()) {
-    for (auto& step : recipe) step->apply(*this);
-  }
+  if (calibrated()) save_block();
+  for (auto& step : recipe) apply(*step);
   check(open_.empty(), "a step left a layer unfinished: " + (open_.empty() ? std::string() : *open_.begin()));
+  if (calibrated()) {
+    if (context_.propagate_original) restore_block();
+    context_.calibrator->advance(unit_.block);
+    restore_block();
+  }
   for (const std::string& name : unit_.kept) copy(name);
   settle();
   // Small tensors share pages with their neighbours, so they are let go together.
@@ -47,6 +51,76 @@ JournalEntry UnitWriter::run(Recipe& recipe) {
   }
   return std::move(entry_);
 }
+
+UnitWriter::~UnitWriter() { restore_block(); }
+
+void UnitWriter::apply(Step& step) {
+  for (auto& phase : phases(step)) {
+    phase_ = std::move(phase);
+    if (calibrated() && step.needs_data()) observe(step);
+    step.apply(*this);
+    statistics_.clear();
+  }
+}
+
+// The layers still to be finished, in one piece or as the topology orders them.
+std::vector<std::vector<std::shared_ptr<LinearSite>>> UnitWriter::phases(const Step& step) const {
+  std::vector<std::vector<std::shared_ptr<LinearSite>>> out;
+  std::set<std::string> placed;
+  auto add = [&](const auto& sites) {
+    std::vector<std::shared_ptr<LinearSite>> phase;
+    for (const std::shared_ptr<LinearSite>& site : sites) {
+      if (open_.count(site->path) && placed.insert(site->path).second) phase.push_back(site);
+    }
+    if (!phase.empty()) out.push_back(std::move(phase));
+  };
+  if (calibrated() && step.phased()) {
+    for (const auto& linears : stack()->topology(unit_.block).phases) {
+      std::vector<std::shared_ptr<LinearSite>> sites;
+      for (const Linear& l : linears) sites.push_back(l.handle());
+      add(sites);
+    }
+  }
+  add(sites_);
+  return out;
+}
+
+void UnitWriter::observe(Step& step) {
+  struct Collector : Tap {
+    std::map<const LinearSite*, std::unique_ptr<Accumulator>>& into;
+    explicit Collector(std::map<const LinearSite*, std::unique_ptr<Accumulator>>& to) : into(to) {}
+    void linear(const LinearSite& site, const at::Tensor& x, const at::Tensor& y, const Pass& pass) override {
+      auto it = into.find(&site);
+      if (it != into.end()) it->second->add(x, y, pass);
+    }
+  } collector(statistics_);
+  for (const auto& site : phase_) {
+    if (auto a = step.watch(*site)) statistics_[site.get()] = std::move(a);
+  }
+  if (!statistics_.empty()) context_.calibrator->observe(unit_.block, collector);
+}
+
+void UnitWriter::save_block() {
+  const std::string prefix = unit_.name + ".";
+  for (const auto& [path, site] : context_.model.params.linears) {
+    if (path.starts_with(prefix)) saved_linears_[site] = {site->weight, site->bias};
+  }
+  for (const auto& [path, site] : context_.model.params.tensors) {
+    if (path.starts_with(prefix)) saved_tensors_[site] = site->value;
+  }
+}
+
+void UnitWriter::restore_block() {
+  for (const auto& [site, was] : saved_linears_) std::tie(site->weight, site->bias) = was;
+  for (const auto& [site, was] : saved_tensors_) site->value = was;
+}
+
+Accumulator* UnitWriter::statistics(const LinearSite& site) {
+  auto it = statistics_.find(&site);
+  return it == statistics_.end() ? nullptr : it->second.get();
+}
+
+void UnitWriter::measured(const LinearSite& site, const OutputLoss& loss) { losses_[site.path] = loss; }
 
 const LayerPlan& UnitWriter::layer_of(const LinearSite& site) const {
   for (size_t i : unit_.layers) {
@@ -62,7 +136,10 @@ void UnitWriter::finish(const LinearSite& site, QTensor q, std::optional<Roundin
   check_scales(q, ckpt.place(layer.source));
   if (!error) error = rounding_error(site.weight->dense(), q);
   write_later(context_.format.encode(layer.stored, q));
-  entry_.layers.emplace_back(layer.stored.path, *error);
+  JournalEntry::Layer line{layer.stored.path, *error, {}};
+  if (auto loss = losses_.find(site.path); loss != losses_.end()) line.loss = loss->second;
+  entry_.layers.push_back(std::move(line));
+  if (calibrated()) const_cast<LinearSite&>(site).weight = make_calibrated(q);
   context_.progress.advance(static_cast<double>(ckpt.find(layer.source)->bytes), unit_.name);
   ckpt.release(layer.source);
   check_cancelled();

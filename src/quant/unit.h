@@ -9,7 +9,9 @@
 #include <vector>
 
 #include "base/progress.h"
+#include "nn/model.h"
 #include "ckpt/shards.h"
+#include "quant/calib/forward.h"
 #include "quant/output_plan.h"
 #include "quant/recipe.h"
 #include "quant/staging.h"
@@ -24,12 +26,16 @@ struct UnitContext {
   std::vector<ShardFile>& shards;
   Progress& progress;
   const std::atomic<bool>* cancel = nullptr;
+  Calibrator* calibrator = nullptr;   // samples for steps that need data
+  bool propagate_original = false;    // the next block reads what the unrounded block gives
 };
 
 class UnitWriter : public BlockJob {
  public:
   UnitWriter(const UnitContext& context, const UnitPlan& unit);
-  // Runs the steps over the unit's layers, then copies what stays. Returns the line for the journal.
+  ~UnitWriter() override;
+  // Runs the steps over the unit's layers, then copies what stays. Returns the line for the journal. With a calibrator, the block's
+  // layers are rounded in place while it runs, and are again what they were at the end of this object.
   JournalEntry run(Recipe& recipe);
   // Shards that were written to, as indices.
   const std::set<size_t>& touched() const { return touched_; }
@@ -38,15 +44,23 @@ class UnitWriter : public BlockJob {
   const std::string& name() const override { return unit_.name; }
   const Stack* stack() const override { return unit_.language ? &context_.model.language() : nullptr; }
   int64_t index() const override { return unit_.block; }
-  std::span<const std::shared_ptr<LinearSite>> layers() const override { return sites_; }
+  Topology topology() const override { return stack() && unit_.block >= 0 ? stack()->topology(unit_.block) : Topology{}; }
+  std::span<const std::shared_ptr<LinearSite>> layers() const override { return phase_; }
   const QSpec& spec() const override { return spec_; }
-  Accumulator* statistics(const LinearSite&) override { return nullptr; }
+  Accumulator* statistics(const LinearSite& site) override;
+  void measured(const LinearSite& site, const OutputLoss& loss) override;
   void finish(const LinearSite& site, QTensor q, std::optional<RoundingError> error) override;
   [[noreturn]] void refuse(const LinearSite& site, std::string_view reason) const override;
   void rewrite(const std::string& name, const at::Tensor& value) override;
 
  private:
   const LayerPlan& layer_of(const LinearSite& site) const;
+  bool calibrated() const { return context_.calibrator && unit_.language && unit_.block >= 0; }
+  void apply(Step& step);
+  std::vector<std::vector<std::shared_ptr<LinearSite>>> phases(const Step& step) const;
+  void observe(Step& step);
+  void save_block();
+  void restore_block();
   void copy(const std::string& name);
   ShardFile& shard_of(const std::string& name);
   void write_later(NamedTensors tensors);
@@ -55,7 +69,11 @@ class UnitWriter : public BlockJob {
   const UnitContext& context_;
   const UnitPlan& unit_;
   QSpec spec_;
-  std::vector<std::shared_ptr<LinearSite>> sites_;
+  std::vector<std::shared_ptr<LinearSite>> sites_, phase_;
+  std::map<const LinearSite*, std::unique_ptr<Accumulator>> statistics_;
+  std::map<std::shared_ptr<LinearSite>, std::pair<Weight, at::Tensor>> saved_linears_;  // weight and bias
+  std::map<std::shared_ptr<TensorSite>, at::Tensor> saved_tensors_;
+  std::map<std::string, OutputLoss> losses_;     // by path
   std::set<std::string> open_;                   // paths of layers not finished yet
   std::map<std::string, at::Tensor> rewritten_;  // internal name -> value
   std::set<size_t> touched_;

@@ -1,0 +1,249 @@
+// Calibrated quantization end to end on the bundled tiny checkpoints: what the samples hold, what gptq gains, resuming, refusals.
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/masked_select.h>
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <filesystem>
+#include <functional>
+#include <map>
+
+#include "api/quantize.h"
+#include "base/error.h"
+#include "base/threads.h"
+#include "ckpt/checkpoint_source.h"
+#include "ckpt/test_files.h"
+#include "quant/calib/sample.h"
+#include "quant/pipeline.h"
+#include "quant/sha256.h"
+
+namespace statera {
+namespace {
+namespace fs = std::filesystem;
+
+std::string root(const std::string& path) { return std::string(STATERA_SOURCE_DIR) + "/" + path; }
+
+struct Opened {
+  explicit Opened(const std::string& folder)
+      : source(Checkpoint::open(folder), model_type(Checkpoint::open(folder).config())),
+        model(model_type(source.checkpoint().config()).make(source.checkpoint().config(), source)) {
+    at::set_num_threads(1);
+  }
+  CalibData data(const CalibOptions& options = {}) const { return read_calibration(options, read_prompt_parts(source.checkpoint().directory(), *model)); }
+  CheckpointSource source;
+  std::unique_ptr<Model> model;
+};
+
+std::string answers_of(const CalibData& data, const CalibSample& s) {
+  const at::Tensor ids = at::masked_select(s.ids_T, s.answers_T == 1).contiguous();
+  return data.parts.tokenizer->decode({ids.const_data_ptr<int64_t>(), static_cast<size_t>(ids.numel())}, false);
+}
+
+QuantizeOptions gptq(const std::string& model, const std::string& out) {
+  QuantizeOptions o;
+  o.model = root(model);
+  o.out = out;
+  o.method = "gptq";
+  o.w_group = 32;
+  o.n_samples = 6;
+  o.max_seq_len = 256;
+  return o;
+}
+
+std::map<std::string, std::string> digests(const std::string& folder) {
+  std::map<std::string, std::string> out;
+  for (const auto& e : fs::directory_iterator(folder)) out[e.path().filename().string()] = sha256_file(e.path().string());
+  return out;
+}
+
+std::string message_of(const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const Error& e) {
+    return std::string(to_string(e.kind())) + ": " + e.message();
+  }
+  return "no error";
+}
+
+TEST(CalibSamples, AnswersArePreciselyWhatTheAssistantSaid) {
+  TempDir dir;
+  write_text(dir / "m.jsonl", R"({"messages": [{"role": "user", "content": [{"type": "image", "image": ")" + root("examples/pictures/chart.png") +
+                                  R"("}, {"type": "text", "text": "What?"}]}, {"role": "assistant", "content": "A chart."},
+ {"role": "user", "content": "And?"}, {"role": "assistant", "content": "Bars.\nFive."}]})");
+  std::string text = read_file(dir / "m.jsonl");
+  text.erase(std::remove(text.begin(), text.end(), '\n'), text.end());
+  write_text(dir / "m.jsonl", text);
+  const Opened tiny(root("examples/tiny-qwen3-vl"));
+  const CalibData data = tiny.data({.data = {dir / "m.jsonl"}});
+  ASSERT_EQ(data.samples.size(), 1u);
+  EXPECT_EQ(answers_of(data, data.samples[0]), "A chart.<|im_end|>\nBars.\nFive.<|im_end|>\n");
+  EXPECT_GT(data.summary.vision_tokens, 0);
+  EXPECT_EQ(data.samples[0].kinds_T.sum().item<int64_t>(), data.summary.vision_tokens);
+  EXPECT_EQ(((data.samples[0].kinds_T == 1) & (data.samples[0].answers_T == 1)).sum().item<int64_t>(), 0);
+  ASSERT_EQ(data.summary.notes.size(), 1u);  // fewer samples than asked for
+}
+
+TEST(CalibSamples, PicturesInTwoTurnsAreBothAccountedFor) {
+  TempDir dir;
+  const std::string a = root("examples/pictures/shapes_a.png"), b = root("examples/pictures/shapes_b.png");
+  write_text(dir / "l.json", R"([{"image": [")" + a + R"(", ")" + b + R"("], "conversations": [{"from": "human", "value": "<image>\none?"},
+    {"from": "gpt", "value": "first"}, {"from": "human", "value": "<image>\ntwo?"}, {"from": "gpt", "value": "second"}]}])");
+  const Opened tiny(root("examples/tiny-qwen3-vl"));
+  const CalibData data = tiny.data({.data = {dir / "l.json"}});
+  EXPECT_EQ(answers_of(data, data.samples.at(0)), "first<|im_end|>\nsecond<|im_end|>\n");
+}
+
+TEST(CalibSamples, TextIsJoinedAndCutIntoBlocks) {
+  TempDir dir;
+  std::string text;
+  for (int i = 0; i < 200; ++i) text += "paragraph number " + std::to_string(i) + " of this file\n\n";
+  write_text(dir / "t.txt", text);
+  const Opened tiny(root("examples/tiny-qwen3-vl"));
+  const CalibData data = tiny.data({.data = {dir / "t.txt"}, .n_samples = 5, .max_seq_len = 64});
+  ASSERT_EQ(data.samples.size(), 5u);
+  for (const CalibSample& s : data.samples) {
+    EXPECT_EQ(s.tokens(), 64);
+    EXPECT_EQ(s.answers_T.sum().item<int64_t>(), 0);
+  }
+  EXPECT_EQ(data.summary.tokens, 320);
+  EXPECT_EQ(tiny.data({.data = {dir / "t.txt"}, .n_samples = 5, .max_seq_len = 64}).summary.hash, data.summary.hash);
+  EXPECT_NE(tiny.data({.data = {dir / "t.txt"}, .n_samples = 5, .max_seq_len = 64, .seed = 1}).summary.hash, data.summary.hash);
+  EXPECT_EQ(message_of([&] { tiny.data({.data = {dir / "t.txt"}, .n_samples = 5, .max_seq_len = 8000}); }).find("usage: the calibration data gives no"), 0u);
+  EXPECT_EQ(message_of([&] { tiny.data({.data = {dir / "t.tx"}}); }).find("not_found: "), 0u);
+}
+
+TEST(CalibSamples, APictureIsNeverCut) {
+  TempDir dir;
+  write_text(dir / "m.jsonl", R"({"messages": [{"role": "user", "content": [{"type": "image", "image": ")" + root("examples/pictures/astronaut.jpg") +
+                                  R"("}, {"type": "text", "text": "What?"}]}]})" "\n" R"({"messages": [{"role": "user", "content": "hello there"}]})");
+  const Opened tiny(root("examples/tiny-qwen3-vl"));
+  const CalibData data = tiny.data({.data = {dir / "m.jsonl"}, .max_seq_len = 40});
+  ASSERT_EQ(data.samples.size(), 1u);
+  EXPECT_EQ(data.summary.vision_tokens, 0);
+  EXPECT_TRUE(std::any_of(data.summary.notes.begin(), data.summary.notes.end(), [](const auto& n) { return n.find("left out") != n.npos; }));
+}
+
+TEST(CalibSamples, WithoutDataTheBundledSetIsTakenAndSaysSo) {
+  const Opened qwen(root("examples/tiny-qwen3-vl"));
+  const CalibData data = qwen.data();
+  EXPECT_TRUE(data.summary.bundled);
+  EXPECT_GE(data.summary.samples, 15);
+  EXPECT_GT(data.summary.vision_tokens, 500);
+  EXPECT_GT(data.summary.answer_tokens, 100);
+  EXPECT_NE(data.summary.notes.at(0).find("bundled"), std::string::npos);
+}
+
+TEST(Gptq, OutputsAreNearerThanRoundToNearestInEveryLayer) {
+  TempDir dir;
+  QuantizeOptions o = gptq("examples/tiny-qwen3-vl", dir / "out");
+  for (int64_t bits : {3, 4}) {
+    o.w_bits = bits;
+    o.overwrite = true;
+    const QuantizeReport r = quantize(o);
+    ASSERT_EQ(r.layers.size(), 28u);
+    double sum = 0, rtn = 0;
+    for (const auto& l : r.layers) {
+      ASSERT_TRUE(l.output_error && l.rtn_output_error) << l.name;
+      EXPECT_LT(*l.output_error, *l.rtn_output_error) << l.name;
+      sum += *l.output_error;
+      rtn += *l.rtn_output_error;
+    }
+    EXPECT_LT(sum, 0.9 * rtn);
+    ASSERT_TRUE(r.data);
+    EXPECT_EQ(r.data->samples, 6);
+    EXPECT_TRUE(r.data->bundled);
+    EXPECT_NE(r.to_text().find("bundled set"), std::string::npos);
+    EXPECT_NE(read_file(dir / "out/statera.json").find(r.data->hash), std::string::npos);
+  }
+}
+
+TEST(Gptq, ResultsDoNotDependOnThreads) {
+  TempDir dir;
+  const int before = num_threads();
+  for (int threads : {1, 3}) {
+    set_num_threads(threads);
+    quantize(gptq("examples/tiny-qwen3-vl", dir / std::to_string(threads)));
+  }
+  set_num_threads(before);
+  EXPECT_EQ(digests(dir / "1"), digests(dir / "3"));
+}
+
+TEST(Gptq, PropagatingOriginalActivationsIsAnotherResult) {
+  TempDir dir;
+  QuantizeOptions o = gptq("examples/tiny-qwen3-vl", dir / "a");
+  const QuantizeReport a = quantize(o);
+  o.out = dir / "b";
+  o.propagate = "original";
+  const QuantizeReport b = quantize(o);
+  EXPECT_EQ(a.layers[0].error, b.layers[0].error);  // the first block sees the same
+  EXPECT_NE(a.layers.back().error, b.layers.back().error);
+}
+
+TEST(Gptq, PlanKnowsTheSizesAndLeavesNothing) {
+  TempDir dir;
+  QuantizeOptions o = gptq("examples/tiny-qwen3-vl", dir / "out");
+  o.plan = true;
+  const QuantizeReport planned = quantize(o);
+  EXPECT_TRUE(fs::is_empty(static_cast<const std::string&>(dir)));
+  o.plan = false;
+  const QuantizeReport written = quantize(o);
+  EXPECT_EQ(planned.files, written.files);
+  EXPECT_EQ(digests(dir / "out").size(), planned.files.size());  // no activations are left behind
+}
+
+TEST(Gptq, WhatItCannotDoIsRefusedBeforeWork) {
+  TempDir dir;
+  QuantizeOptions o = gptq("examples/tiny-qwen3-vl", dir / "out");
+  o.quantize_vision = true;
+  EXPECT_EQ(message_of([&] { quantize(o); }).find("unsupported: method gptq quantizes the language blocks only"), 0u);
+  o.quantize_vision = false;
+  o.propagate = "quantised";
+  EXPECT_EQ(message_of([&] { quantize(o); }).find("usage: --propagate"), 0u);
+  o.propagate = "quantized";
+  o.max_ram = "100MB";
+  EXPECT_EQ(message_of([&] { quantize(o); }).find("memory: "), 0u);
+  o.max_ram = "";
+  o.method = "rtn";
+  o.data = {"x.txt"};
+  EXPECT_EQ(message_of([&] { quantize(o); }).find("usage: method rtn looks at no data"), 0u);
+  EXPECT_TRUE(fs::is_empty(static_cast<const std::string&>(dir)));
+}
+
+// One run that a signal ends after `stop` units; the tests below fork into it.
+QuantizeReport run_killed_after(size_t stop, const std::string& out) {
+  const Opened tiny(root("examples/tiny-qwen3-vl"));
+  const CalibData data = tiny.data({.n_samples = 6, .max_seq_len = 256});
+  QuantizeSettings s;
+  s.method = "gptq";
+  s.plan.weights = {4, 32, true};
+  s.version = "test";
+  s.data = &data;
+  QuantizeHooks hooks;
+  hooks.after_unit = [&](size_t done) {
+    if (done == stop) ::kill(::getpid(), SIGKILL);
+  };
+  return run_quantization(*tiny.model, tiny.source, s, out, hooks);
+}
+
+class GptqDeathTest : public ::testing::TestWithParam<size_t> {};
+
+TEST_P(GptqDeathTest, KilledAndResumedGivesTheSameBytes) {
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";  // a fresh process, which runs this test again up to the line that dies
+  const fs::path dir = fs::temp_directory_path() / ("statera_calibration_kill_" + std::to_string(GetParam()));
+  const std::string out = (dir / "out").string(), whole = (dir / "whole").string();
+  fs::remove_all(dir);
+  fs::create_directory(dir);
+  EXPECT_EXIT(run_killed_after(GetParam(), out), ::testing::KilledBySignal(SIGKILL), "");
+  EXPECT_FALSE(fs::exists(out));
+  EXPECT_GE(run_killed_after(0, out).resumed_units, static_cast<int64_t>(GetParam()));
+  EXPECT_EQ(run_killed_after(0, whole).resumed_units, 0);
+  EXPECT_EQ(digests(out), digests(whole));
+  fs::remove_all(dir);
+}
+
+// After all that lies outside blocks, after the first, third and last language block.
+INSTANTIATE_TEST_SUITE_P(Units, GptqDeathTest, ::testing::Values(size_t{1}, size_t{2}, size_t{4}, size_t{5}));
+
+}  // namespace
+}  // namespace statera

@@ -1,0 +1,81 @@
+// What steps gather at a linear layer while a block runs over the samples. All sums are taken sample by sample in order, over tiles of
+// fixed size, so results depend on neither threads nor batches. K: input width of the layer.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+
+#include "quant/recipe.h"
+
+namespace statera {
+
+// Sum of w x x^T over rows x, w = 1 or Pass::row_weight. fp32.
+class Gram {
+ public:
+  explicit Gram(int64_t width);
+  void add(const at::Tensor& x_TK, const at::Tensor& weight_T);
+  // Symmetric [K, K]. The caller must not write to it.
+  const at::Tensor& value();
+  int64_t rows() const { return rows_; }
+
+ private:
+  at::Tensor G_KK_;  // lower triangle of tiles until value()
+  int64_t rows_ = 0;
+  bool mirrored_ = true;
+};
+
+// Layers that read the same tensor (q, k, v; gate, up) share one gram. One pool serves the layers of a phase; it keeps the last input
+// alive, so that equal addresses mean equal tensors.
+class GramPool {
+ public:
+  // The gram of x: that of the layer called just before when it read the same tensor, else nullptr.
+  std::shared_ptr<Gram> shared(const at::Tensor& x_TK) const;
+  void remember(const at::Tensor& x_TK, std::shared_ptr<Gram> gram);
+
+ private:
+  at::Tensor x_;
+  std::shared_ptr<Gram> gram_;
+};
+
+class GramAccumulator : public Accumulator {
+ public:
+  // weighted: rows count by Pass::row_weight where it is defined.
+  explicit GramAccumulator(std::shared_ptr<GramPool> pool, bool weighted = false) : pool_(std::move(pool)), weighted_(weighted) {}
+  void add(const at::Tensor& x_TK, const at::Tensor& y_TN, const Pass& pass) override;
+  // nullptr before the first row.
+  const std::shared_ptr<Gram>& gram() const { return gram_; }
+
+ private:
+  std::shared_ptr<GramPool> pool_;
+  std::shared_ptr<Gram> gram_;
+  bool weighted_, owner_ = false;
+};
+
+// Largest |x| of each input channel. f32 [K]
+class AbsMaxAccumulator : public Accumulator {
+ public:
+  void add(const at::Tensor& x_TK, const at::Tensor& y_TN, const Pass& pass) override;
+  const at::Tensor& value() const { return max_K_; }  // undefined before the first row
+
+ private:
+  at::Tensor max_K_;
+};
+
+// At most `limit` rows of the layer's input with their token kinds: a uniform subset of all rows, the same for any batching
+// (rows are ranked by a hash of their number). 0: all rows.
+class InputKeeper : public Accumulator {
+ public:
+  InputKeeper(int64_t limit, int64_t expected_rows, uint64_t seed);
+  void add(const at::Tensor& x_TK, const at::Tensor& y_TN, const Pass& pass) override;
+  at::Tensor rows() const;   // f32 [R, K]
+  at::Tensor kinds() const;  // i8 [R]
+
+ private:
+  int64_t seen_ = 0;
+  uint64_t threshold_, seed_;
+  std::vector<at::Tensor> parts_, kinds_;
+};
+
+}  // namespace statera

@@ -1,0 +1,63 @@
+// CalibData: the sequences a calibrated method looks at, with masks of what each token is. Pictures are not kept: a sample knows its
+// messages and builds its pixel values again when it enters the model, so memory does not grow with the number of pictures.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "nn/model.h"
+#include "run/prompt.h"
+
+namespace statera {
+
+struct CalibOptions {
+  // "PATH" or "PATH:FIELD"; none: the bundled set. The kinds of files are in docs/calibration.md.
+  std::vector<std::string> data;
+  std::string image_folder;    // where relative picture paths start; empty: the folder of the file that names them
+  int64_t n_samples = 128;     // sequences in all; fewer when the data gives fewer
+  int64_t max_seq_len = 2048;  // tokens of a sequence; text is cut into blocks of this length
+  uint64_t seed = 0;           // of the order in which items are drawn
+};
+
+struct CalibSample {
+  at::Tensor ids_T;        // i64
+  at::Tensor positions;    // i64 [T] or [3, T]
+  at::Tensor kinds_T;      // i8, TokenKind
+  at::Tensor answers_T;    // i8, 1 where the assistant speaks (end marker included); all 0 for text blocks
+  Conversation messages;   // with pictures or clips; else empty
+  std::string base_dir;    // of relative paths in messages
+  std::string where;       // "FILE: item 3"
+  int64_t tokens() const { return ids_T.size(0); }
+};
+
+// What a report and a manifest say about the data.
+struct CalibSummary {
+  std::string hash;  // SHA-256 of ids, masks and pixel values in order
+  bool bundled = false;
+  int64_t samples = 0, tokens = 0, vision_tokens = 0, answer_tokens = 0;
+  int64_t longest = 0;  // tokens of the longest sample
+  std::vector<std::string> notes;
+};
+
+struct CalibData {
+  std::vector<CalibSample> samples;
+  CalibSummary summary;
+  PromptParts parts;
+  int64_t most_patches = 0;  // rows of pixel values of the sample with the most
+  // Inputs of one sample, pixel values included, cut to the sample's length.
+  ModelInputs inputs(size_t i) const;
+};
+
+// Errors: not_found (a file, a tokenizer, a template), unsupported (.parquet, .zst, other kinds of files), bad_file (naming file and item),
+// usage (options out of range, or data that gives no sample).
+CalibData read_calibration(const CalibOptions& options, PromptParts parts);
+
+// 1 at the tokens of assistant messages, found by rendering the template up to and past each. i8 [T]. Turns that the template writes
+// differently once later messages follow stay 0 and are named in `notes`.
+at::Tensor answer_mask(const Conversation& messages, const PromptParts& parts, const Prompt& prompt, std::vector<std::string>& notes);
+
+}  // namespace statera

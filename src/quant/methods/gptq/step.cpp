@@ -1,0 +1,56 @@
+// GPTQ as a recipe of one step: phase by phase, one gram and one factor for the layers that read the same input. The arithmetic is in
+// algo.h; here weights and grams are fetched, results and their loss beside round-to-nearest's handed back.
+#include <ATen/TensorOperators.h>
+
+#include <map>
+
+#include "base/error.h"
+#include "quant/calib/accumulators.h"
+#include "quant/methods/gptq/algo.h"
+#include "quant/methods/rtn/algo.h"
+#include "quant/recipe.h"
+#include "quant/search/gram.h"
+
+namespace statera {
+namespace {
+
+class GptqStep : public Step {
+ public:
+  bool needs_data() const override { return true; }
+  bool phased() const override { return true; }
+  std::unique_ptr<Accumulator> watch(const LinearSite&) override { return std::make_unique<GramAccumulator>(pool_); }
+
+  void apply(BlockJob& job) override {
+    pool_ = std::make_shared<GramPool>();
+    std::map<const Gram*, GptqFactor> factors;
+    for (const auto& site : job.layers()) {
+      auto* seen = dynamic_cast<GramAccumulator*>(job.statistics(*site));
+      if (!seen || !seen->gram()) job.refuse(*site, "no calibration sample reaches it");
+      const at::Tensor W = site->weight->dense().contiguous();
+      const RtnResult nearest = rtn_rows(W, job.spec());
+      if (nearest.nonfinite > 0) job.refuse(*site, "holds NaN or infinite weights");
+      const at::Tensor& gram = seen->gram()->value();
+      auto [factor, fresh] = factors.try_emplace(seen->gram().get());
+      if (fresh) factor->second = gptq_factor(gram);
+      GptqResult r = gptq(W, factor->second, job.spec());
+      const at::Tensor wide = W.to(at::kFloat);
+      job.measured(*site, {gram_loss(r.q.dequantize() - wide, gram), gram_loss(nearest.q.dequantize() - wide, gram), gram_loss(wide, gram)});
+      job.finish(*site, std::move(r.q));
+    }
+  }
+
+ private:
+  std::shared_ptr<GramPool> pool_ = std::make_shared<GramPool>();
+};
+
+Recipe make_steps(const RecipeOptions&) {
+  Recipe recipe;
+  recipe.push_back(std::make_unique<GptqStep>());
+  return recipe;
+}
+
+}  // namespace
+
+extern const Method kMethod_gptq{"gptq", "column by column, errors made good by later columns; looks at calibration data", make_steps};
+
+}  // namespace statera
