@@ -8,6 +8,7 @@
 #include <ATen/ops/matmul.h>
 
 #include "base/rng.h"
+#include "quant/calib/accumulators.h"
 #include "quant/search/gram.h"
 
 namespace statera {
@@ -34,9 +35,9 @@ inline at::Tensor activations(int64_t T, int64_t K, uint64_t seed) {
 }
 
 inline at::Tensor gram_of(const at::Tensor& x_TK, const at::Tensor& row_weight_T = {}) {
-  at::Tensor gram = at::empty({x_TK.size(1), x_TK.size(1)}, at::kFloat).zero_();
-  add_gram(gram, x_TK, row_weight_T);
-  return gram;
+  Gram gram(x_TK.size(1));
+  gram.add(x_TK, row_weight_T);
+  return gram.value();
 }
 
 }  // namespace statera

@@ -36,13 +36,46 @@ struct Piece {
   double loss = 0;
 };
 
-// R with H + diag(added) = R R^T, from the ordinary Cholesky factor of the matrix read backwards; undefined: not positive definite.
+// Lower Cholesky factor in place of a symmetric matrix, blocks of columns left to right: panels and what they take off later columns
+// are spread over our threads. False: not positive definite.
+bool factor_lower(at::Tensor& A_KK) {
+  constexpr int64_t kBlock = 256;
+  const int64_t K = A_KK.size(0);
+  for (int64_t begin = 0; begin < K; begin += kBlock) {
+    const int64_t end = std::min(begin + kBlock, K);
+    at::Tensor corner = A_KK.slice(0, begin, end).slice(1, begin, end);
+    auto [L, info] = at::linalg_cholesky_ex(corner);
+    if (info.item<int>() != 0 || !at::isfinite(L.diagonal()).all().item<bool>()) return false;
+    corner.copy_(L);
+    const int64_t blocks = (K - end + kBlock - 1) / kBlock;
+    auto rows = [&](int64_t i, int64_t columns_from, int64_t columns_to) {
+      return A_KK.slice(0, end + i * kBlock, std::min(K, end + (i + 1) * kBlock)).slice(1, columns_from, columns_to);
+    };
+    parallel_for(blocks, 1, [&, &L = L](int64_t first, int64_t last) {
+      c10::InferenceMode mode;
+      for (int64_t i = first; i < last; ++i) {
+        at::Tensor panel = rows(i, begin, end);
+        panel.copy_(at::linalg_solve_triangular(L.t(), panel, /*upper=*/true, /*left=*/false));
+      }
+    });
+    parallel_for(blocks, 1, [&](int64_t first, int64_t last) {
+      c10::InferenceMode mode;
+      for (int64_t i = first; i < last; ++i) {
+        const int64_t until = std::min(K, end + (i + 1) * kBlock);
+        rows(i, end, until).addmm_(rows(i, begin, end), A_KK.slice(0, end, until).slice(1, begin, end).t(), 1, -1);
+      }
+    });
+  }
+  A_KK.tril_();
+  return true;
+}
+
+// R with G + diag(added) = R R^T, from the Cholesky factor of the matrix read backwards; undefined: not positive definite.
 at::Tensor upper_factor(const at::Tensor& gram_KK, const at::Tensor& added_K) {
   at::Tensor backwards = at::flip(gram_KK, {0, 1});
   backwards.diagonal().add_(added_K.flip({0}));
-  auto [L, info] = at::linalg_cholesky_ex(backwards);
-  if (info.item<int>() != 0 || !at::isfinite(L.diagonal()).all().item<bool>()) return {};
-  return at::flip(L, {0, 1});
+  if (!factor_lower(backwards)) return {};
+  return at::flip(backwards, {0, 1});
 }
 
 class Sweep {

@@ -3,9 +3,11 @@
 #include "quant/methods/gptq/algo.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/ops/diag_embed.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/eye.h>
 #include <ATen/ops/flip.h>
+#include <ATen/ops/matmul.h>
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
@@ -325,6 +327,26 @@ TEST_F(Gptq, DampingGrowsUntilTheGramFactors) {
   EXPECT_LT(r.damp, 1);
   EXPECT_LE(r.q.q.to(at::kInt).abs().max().item<int>(), 8);
   EXPECT_EQ(gptq(W, gram_of(activations(300, 96, 11)), {4, -1, true}).damp, 0.01);
+}
+
+TEST_F(Gptq, FactorMultipliesBackToTheDampedGram) {
+  for (int64_t K : {int64_t{1}, int64_t{255}, int64_t{256}, int64_t{257}, int64_t{600}}) {
+    at::Tensor x = activations(2 * K, K, 14);
+    if (K > 1) x.select(1, K / 2).zero_();
+    const at::Tensor gram = gram_of(x);
+    for (bool act_order : {false, true}) {
+      GptqOptions options;
+      options.act_order = act_order;
+      const GptqFactor f = gptq_factor(gram, options);
+      const at::Tensor R = f.unit.to(at::kDouble) * f.diagonal;
+      at::Tensor expected = gram.to(at::kDouble);
+      if (act_order) expected = expected.index_select(0, f.order).index_select(1, f.order);
+      expected = expected + at::diag_embed(f.added);
+      EXPECT_LT((at::matmul(R, R.t()) - expected).abs().max().item<double>() / expected.abs().max().item<double>(), 1e-6) << K;
+      EXPECT_EQ(f.unit.tril(-1).abs().max().item<double>(), 0);
+      EXPECT_LT((f.unit.diagonal() - 1).abs().max().item<double>(), 1e-7);
+    }
+  }
 }
 
 TEST_F(Gptq, FactorIsSharedByLayersOfOneInput) {
