@@ -1,7 +1,8 @@
 // Calibrated quantization end to end on the bundled tiny checkpoints: what the samples hold, what gptq gains, resuming, refusals.
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/masked_select.h>
 #include <ATen/Parallel.h>
+#include <ATen/ops/masked_select.h>
+#include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
 
 #include <csignal>
@@ -13,6 +14,7 @@
 #include "base/error.h"
 #include "base/threads.h"
 #include "ckpt/checkpoint_source.h"
+#include "ckpt/safetensors_write.h"
 #include "ckpt/test_files.h"
 #include "quant/calib/sample.h"
 #include "quant/pipeline.h"
@@ -210,12 +212,98 @@ TEST(Gptq, WhatItCannotDoIsRefusedBeforeWork) {
   EXPECT_TRUE(fs::is_empty(static_cast<const std::string&>(dir)));
 }
 
+at::Tensor logits_of(const std::string& folder) {
+  const Opened opened(folder);
+  std::vector<int64_t> ids;
+  for (int64_t i = 0; i < 40; ++i) ids.push_back(17 * i % 900);
+  ModelInputs in;
+  in.input_ids = at::tensor(ids, at::kLong);
+  Pass pass = make_pass(*opened.model, in);
+  return opened.model->language().head(forward_hidden(*opened.model, in, pass), pass);
+}
+
+double distance(const at::Tensor& a, const at::Tensor& b) { return ((a - b).norm() / b.norm()).item<double>(); }
+
+TEST(SmoothQuant, FoldedNormsAndWeightsAreStillTheSameModel) {
+  TempDir dir;
+  QuantizeOptions o = gptq("examples/tiny-qwen3-vl", dir / "out");
+  o.method = "smoothquant";
+  o.w_bits = 8;
+  o.w_group = 32;
+  const QuantizeReport r = quantize(o);
+  EXPECT_EQ(r.layers.size(), 28u);
+  const Checkpoint from = Checkpoint::open(o.model), to = Checkpoint::open(o.out);
+  const std::string norm = "model.language_model.layers.1.input_layernorm.weight", kept = "model.language_model.norm.weight";
+  EXPECT_FALSE(from.tensor(norm).equal(to.tensor(norm)));
+  EXPECT_EQ(from.tensor(norm).scalar_type(), to.tensor(norm).scalar_type());
+  EXPECT_TRUE(from.tensor(kept).equal(to.tensor(kept)));
+  const at::Tensor whole = logits_of(o.model);
+  QuantizeOptions plain = o;
+  plain.method = "rtn";
+  plain.out = dir / "rtn";
+  quantize(plain);
+  // Of the size of 8 bits and of folded weights stored in bf16; with one side left unfolded it is near 1.
+  const double rounding = distance(logits_of(plain.out), whole);
+  EXPECT_LT(distance(logits_of(o.out), whole), 2 * rounding) << rounding;
+  o.smooth_alpha = 0.9;
+  o.out = dir / "other";
+  quantize(o);
+  EXPECT_FALSE(Checkpoint::open(o.out).tensor(norm).equal(to.tensor(norm)));
+  EXPECT_LT(distance(logits_of(o.out), whole), 2 * rounding);
+  o.smooth_alpha = 1.5;
+  EXPECT_EQ(message_of([&] { quantize(o); }).find("usage: --smooth-alpha"), 0u);
+}
+
+TEST(SmoothQuant, LayersThatStayFloatingTakeTheirPartOfTheScale) {
+  TempDir dir;
+  QuantizeOptions o = gptq("examples/tiny-qwen3-vl", dir / "out");
+  o.method = "smoothquant";
+  o.w_bits = 8;
+  o.ignore = {"layers\\.1\\.self_attn\\.v_proj"};
+  quantize(o);
+  const std::string v = "model.language_model.layers.1.self_attn.v_proj.weight";
+  EXPECT_FALSE(Checkpoint::open(o.model).tensor(v).equal(Checkpoint::open(o.out).tensor(v)));
+  EXPECT_LT(distance(logits_of(o.out), logits_of(o.model)), 0.1);  // near 1 when it does not
+}
+
+TEST(Awq, LogitsAreNearerThanRoundToNearestWithOutlierChannels) {
+  TempDir dir;
+  // Function-preserving rescaling: some input channels of every norm's readers carry 32 times their activations.
+  const std::string source = dir / "outliers";
+  fs::copy(root("examples/tiny-qwen3-vl"), source);
+  const Checkpoint from = Checkpoint::open(root("examples/tiny-qwen3-vl"));
+  NamedTensors tensors;
+  for (const std::string& name : from.names()) {
+    at::Tensor t = from.tensor(name).clone();
+    const bool norm = name.ends_with("input_layernorm.weight") || name.ends_with("post_attention_layernorm.weight");
+    const bool reader = name.ends_with("q_proj.weight") || name.ends_with("k_proj.weight") || name.ends_with("v_proj.weight") ||
+                        name.ends_with("gate_proj.weight") || name.ends_with("up_proj.weight");
+    if (name.find("language_model.layers") != name.npos && (norm || reader)) {
+      for (int64_t c : {3, 40, 77, 101}) t.select(-1, c).mul_(norm ? 32.0 : 1.0 / 32);
+    }
+    tensors.emplace_back(name, t);
+  }
+  fs::remove(source + "/model.safetensors");
+  write_safetensors(source + "/model.safetensors", tensors);
+  const at::Tensor whole = logits_of(source);
+  std::map<std::string, double> errors;
+  for (const char* method : {"rtn", "awq"}) {
+    QuantizeOptions o = gptq("", dir / method);
+    o.model = source;
+    o.method = method;
+    o.w_bits = 4;
+    quantize(o);
+    errors[method] = distance(logits_of(o.out), whole);
+  }
+  EXPECT_LT(errors["awq"], 0.9 * errors["rtn"]) << errors["awq"] << " " << errors["rtn"];
+}
+
 // One run that a signal ends after `stop` units; the tests below fork into it.
-QuantizeReport run_killed_after(size_t stop, const std::string& out) {
+QuantizeReport run_killed_after(size_t stop, const std::string& out, const std::string& method) {
   const Opened tiny(root("examples/tiny-qwen3-vl"));
   const CalibData data = tiny.data({.n_samples = 6, .max_seq_len = 256});
   QuantizeSettings s;
-  s.method = "gptq";
+  s.method = method;
   s.plan.weights = {4, 32, true};
   s.version = "test";
   s.data = &data;
@@ -226,24 +314,26 @@ QuantizeReport run_killed_after(size_t stop, const std::string& out) {
   return run_quantization(*tiny.model, tiny.source, s, out, hooks);
 }
 
-class GptqDeathTest : public ::testing::TestWithParam<size_t> {};
+class CalibratedDeathTest : public ::testing::TestWithParam<std::pair<const char*, size_t>> {};
 
-TEST_P(GptqDeathTest, KilledAndResumedGivesTheSameBytes) {
+TEST_P(CalibratedDeathTest, KilledAndResumedGivesTheSameBytes) {
   ::testing::FLAGS_gtest_death_test_style = "threadsafe";  // a fresh process, which runs this test again up to the line that dies
-  const fs::path dir = fs::temp_directory_path() / ("statera_calibration_kill_" + std::to_string(GetParam()));
+  const auto& [method, stop] = GetParam();
+  const fs::path dir = fs::temp_directory_path() / ("statera_calibration_kill_" + std::string(method) + std::to_string(stop));
   const std::string out = (dir / "out").string(), whole = (dir / "whole").string();
   fs::remove_all(dir);
   fs::create_directory(dir);
-  EXPECT_EXIT(run_killed_after(GetParam(), out), ::testing::KilledBySignal(SIGKILL), "");
+  EXPECT_EXIT(run_killed_after(stop, out, method), ::testing::KilledBySignal(SIGKILL), "");
   EXPECT_FALSE(fs::exists(out));
-  EXPECT_GE(run_killed_after(0, out).resumed_units, static_cast<int64_t>(GetParam()));
-  EXPECT_EQ(run_killed_after(0, whole).resumed_units, 0);
+  EXPECT_GE(run_killed_after(0, out, method).resumed_units, static_cast<int64_t>(stop));
+  EXPECT_EQ(run_killed_after(0, whole, method).resumed_units, 0);
   EXPECT_EQ(digests(out), digests(whole));
   fs::remove_all(dir);
 }
 
 // After all that lies outside blocks, after the first, third and last language block.
-INSTANTIATE_TEST_SUITE_P(Units, GptqDeathTest, ::testing::Values(size_t{1}, size_t{2}, size_t{4}, size_t{5}));
+INSTANTIATE_TEST_SUITE_P(Units, CalibratedDeathTest, ::testing::Values(std::pair("gptq", 1), std::pair("gptq", 2), std::pair("gptq", 4), std::pair("gptq", 5),
+                                           std::pair("smoothquant", 3), std::pair("awq", 4)));
 
 }  // namespace
 }  // namespace statera

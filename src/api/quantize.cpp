@@ -39,6 +39,8 @@ QuantizeSettings settings_of(const QuantizeOptions& o) {
   s.propagate_original = o.propagate == "original";
   if (o.search_tokens < 0) throw Error(ErrorKind::usage, "--search-tokens must not be negative");
   s.search_tokens = o.search_tokens;
+  if (!(o.smooth_alpha >= 0 && o.smooth_alpha <= 1)) throw Error(ErrorKind::usage, "--smooth-alpha must be between 0 and 1");
+  s.smooth_alpha = o.smooth_alpha;
   s.restart = o.restart;
   s.overwrite = o.overwrite;
   s.version = kVersion;

@@ -27,6 +27,7 @@ struct QuantizeOptions {
   int64_t seed = 0;
   std::vector<std::string> data;
   std::string image_folder, propagate = "quantized";
+  double smooth_alpha = 0.5;
   int64_t n_samples = 128, max_seq_len = 2048, search_tokens = 4096;
   bool plan = false, restart = false, overwrite = false;
   static constexpr std::string_view positional[] = {"model"};
@@ -54,6 +55,7 @@ struct QuantizeOptions {
     v("n_samples", n_samples, "calibration sequences");
     v("max_seq_len", max_seq_len, "longest calibration sequence, tokens");
     v("search_tokens", search_tokens, "calibration rows that a searching method keeps per layer, 0: all");
+    v("smooth_alpha", smooth_alpha, "smoothquant: 0 leaves activations as they are, 1 makes their channels even");
     v("propagate", propagate, "what the next block is calibrated with: quantized or original results of the one before");
     v("plan", plan, "print what would be written, to the byte, and write nothing");
     v("restart", restart, "drop unfinished work instead of going on with it");

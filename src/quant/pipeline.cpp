@@ -45,6 +45,7 @@ Json options_json(const QuantizeSettings& s) {
   if (s.data) {
     j.set("propagate", s.propagate_original ? "original" : "quantized");
     j.set("search_tokens", s.search_tokens);
+    if (s.method == "smoothquant") j.set("smooth_alpha", s.smooth_alpha);
     Json data = Json::object();
     data.set("hash", s.data->summary.hash);
     data.set("bundled", s.data->summary.bundled);
@@ -109,7 +110,7 @@ std::vector<std::pair<std::string, std::string>> small_files(const OutputPlan& p
 
 Recipe recipe_of(const QuantizeSettings& s) {
   return method_named(s.method).make_steps(
-      {s.plan.weights, s.plan.act, s.seed, s.search_tokens, s.data ? s.data->summary.tokens : 0});
+      {s.plan.weights, s.plan.act, s.seed, s.search_tokens, s.data ? s.data->summary.tokens : 0, s.smooth_alpha});
 }
 
 bool wants_data(const Recipe& recipe) {
@@ -323,6 +324,7 @@ class Run {
       if (entry.unit != plan_.units[i].name)
         throw Error(ErrorKind::mismatch, staging.folder() + ": its journal does not fit the plan; --restart removes it");
       errors_.insert(errors_.end(), entry.layers.begin(), entry.layers.end());
+      rewritten_ |= entry.rewrote;
       bytes += plan_.units[i].source_bytes;
     }
     progress.resume_at(static_cast<double>(bytes));

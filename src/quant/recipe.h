@@ -95,6 +95,7 @@ struct RecipeOptions {
   uint64_t seed = 0;
   int64_t search_tokens = 4096;  // input rows that a searching step keeps per layer; 0: all
   int64_t data_tokens = 0;       // rows that will be shown
+  double smooth_alpha = 0.5;     // smoothquant: 0 leaves activations as they are, 1 makes them even
 };
 
 struct Method {

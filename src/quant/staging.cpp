@@ -37,11 +37,12 @@ Json entry_to_json(const JournalEntry& e) {
   Json j = Json::object();
   j.set("unit", e.unit);
   j.set("layers", std::move(layers));
+  if (e.rewrote) j.set("rewrote", true);
   return j;
 }
 
 JournalEntry entry_from_json(const Json& j) {
-  JournalEntry e{j.at("unit").as_string("unit"), {}};
+  JournalEntry e{j.at("unit").as_string("unit"), {}, j.get_bool("rewrote", false)};
   for (const Json& l : j.at("layers").as_array("layers")) {
     const auto& a = l.as_array("layer");
     if (a.size() != 3 && a.size() != 6) throw Error(ErrorKind::bad_file, "layer: expected name and two or five sums");

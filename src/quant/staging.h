@@ -19,6 +19,7 @@ struct JournalEntry {
   };
   std::string unit;
   std::vector<Layer> layers;
+  bool rewrote = false;  // kept tensors got other values, and layers were rounded from other weights than the source's
 };
 
 // Whether `target` may become the output: its parent exists, it is neither the source nor above it, and it is absent, empty, or (with

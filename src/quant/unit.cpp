@@ -49,6 +49,7 @@ JournalEntry UnitWriter::run(Recipe& recipe) {
     check(std::find(unit_.kept.begin(), unit_.kept.end(), disk) != unit_.kept.end(),
           "rewritten tensor is no kept one of this block: " + name);
   }
+  entry_.rewrote = rewrote();
   return std::move(entry_);
 }
 

@@ -1,0 +1,16 @@
+// fold_group: a scale moved from the inputs of a group's readers into what produces them (nn/topology.h, fold_scale), with everything
+// that changed brought back to its stored precision and told to the job, so that what is rounded and written next is what was folded.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "nn/topology.h"
+#include "quant/recipe.h"
+
+namespace statera {
+
+// scale f32 [group.channels], finite and positive (Error(bad_file) naming the group otherwise: the data or the weights hold no finite
+// numbers). Weights of layers that stay floating, biases and norms are written anew.
+void fold_group(BlockJob& job, const ScaleGroup& group, const at::Tensor& scale);
+
+}  // namespace statera
