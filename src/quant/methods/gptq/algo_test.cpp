@@ -248,7 +248,7 @@ TEST_F(Gptq, LosesLessThanRtnOnEveryCorrelatedGram) {
 }
 
 TEST_F(Gptq, ThreadsDoNotChangeAnything) {
-  const at::Tensor W = weight_matrix(600, 160, 3), gram = gram_of(activations(300, 160, 4));
+  const at::Tensor W = weight_matrix(600, 700, 3), gram = gram_of(activations(300, 700, 4));
   const int threads = num_threads();
   set_num_threads(1);
   const GptqResult one = gptq(W, gram, {4, 32, false});
