@@ -6,7 +6,8 @@
 
 namespace statera {
 
-// tr(D G D^T) of a weight error D, floating [N, K]; G f32 [K, K]. Products in fp32, the total in double; the same for any number of threads.
+// tr(D G D^T) of a weight error D, floating [N, K]; G f32 [K, K]. Products in fp32, the total in double; the same for any number of
+// threads.
 double gram_loss(const at::Tensor& D_NK, const at::Tensor& gram_KK);
 
 }  // namespace statera

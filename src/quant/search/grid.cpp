@@ -23,11 +23,16 @@ namespace {
 
 double epsilon_of(at::ScalarType dtype) {
   switch (dtype) {
-    case at::kFloat: return std::numeric_limits<float>::epsilon();
-    case at::kDouble: return std::numeric_limits<double>::epsilon();
-    case at::kBFloat16: return 0x1p-7;
-    case at::kHalf: return 0x1p-10;
-    default: throw Error(ErrorKind::unsupported, "weights of this dtype cannot be quantized");
+    case at::kFloat:
+      return std::numeric_limits<float>::epsilon();
+    case at::kDouble:
+      return std::numeric_limits<double>::epsilon();
+    case at::kBFloat16:
+      return 0x1p-7;
+    case at::kHalf:
+      return 0x1p-10;
+    default:
+      throw Error(ErrorKind::unsupported, "weights of this dtype cannot be quantized");
   }
 }
 

@@ -1,6 +1,6 @@
-// WeightGrid: scales and zero points of the groups of a weight matrix apart from its codes, for the methods that move weights before rounding
-// them or search over clipped ranges. fit_grid() without clipping gives the scales and zero points of rtn() in nn/qtensor.h, bit for bit;
-// codes are nearest in fp32, which for fp32 weights is again rtn(). Pure tensor functions.
+// WeightGrid: scales and zero points of the groups of a weight matrix apart from its codes, for the methods that move weights before
+// rounding them or search over clipped ranges. fit_grid() without clipping gives the scales and zero points of rtn() in nn/qtensor.h, bit
+// for bit; codes are nearest in fp32, which for fp32 weights is again rtn(). Pure tensor functions.
 #pragma once
 
 #include <ATen/core/Tensor.h>

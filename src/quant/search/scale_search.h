@@ -23,17 +23,18 @@ struct ScaleGridOptions {
 at::Tensor scale_of_ratio(const at::Tensor& mean_abs_K, double ratio, double floor = 1e-4);
 
 struct ScaleChoice {
-  at::Tensor scale;            // f32, per produced channel: what fold_scale() takes
+  at::Tensor scale;  // f32, per produced channel: what fold_scale() takes
   double ratio = 0, loss = 0;
   std::vector<double> losses;  // of every ratio
 };
 // Calls loss with each candidate, per reader channel [K]; the least wins, the smaller ratio on a tie, NaN never. Error(bad_file) when no
 // candidate gives a number; Error(usage) for steps < 1.
-ScaleChoice search_scale(const at::Tensor& mean_abs_K, const ScaleGridOptions& options, const std::function<double(const at::Tensor&)>& loss);
+ScaleChoice search_scale(const at::Tensor& mean_abs_K, const ScaleGridOptions& options,
+                         const std::function<double(const at::Tensor&)>& loss);
 
 enum class ErrorNorm { mae, mse };
-// sum over rows of weight_t * mean over channels of |Y - Yhat| or its square; weight f32 [T], undefined: 1. Differences in fp32, the total in
-// double: sums over samples may be added in any split.
+// sum over rows of weight_t * mean over channels of |Y - Yhat| or its square; weight f32 [T], undefined: 1. Differences in fp32, the total
+// in double: sums over samples may be added in any split.
 double weighted_error(const at::Tensor& Y_TN, const at::Tensor& Yhat_TN, const at::Tensor& row_weight_T, ErrorNorm norm);
 
 }  // namespace statera

@@ -41,7 +41,8 @@ void by_chunks(int64_t count, F&& body) {
   });
 }
 
-double squared_loss(const at::Tensor& W_NK, const at::Tensor& scale_K, const QSpec& spec, const at::Tensor& gram, const at::Tensor& rows_KT) {
+double squared_loss(const at::Tensor& W_NK, const at::Tensor& scale_K, const QSpec& spec, const at::Tensor& gram,
+                    const at::Tensor& rows_KT) {
   const int64_t N = W_NK.size(0);
   std::vector<double> sums(static_cast<size_t>((N + kRows - 1) / kRows));
   by_chunks(N, [&](int64_t begin, int64_t end, size_t i) {
@@ -57,9 +58,8 @@ double squared_loss(const at::Tensor& W_NK, const at::Tensor& scale_K, const QSp
 
 at::Tensor awq_trial(const at::Tensor& W_NK, const at::Tensor& scale_K, const QSpec& spec) {
   at::Tensor out = at::empty(W_NK.sizes(), W_NK.options().dtype(at::kFloat));
-  by_chunks(W_NK.size(0), [&](int64_t begin, int64_t end, size_t) {
-    out.slice(0, begin, end).copy_(trial(W_NK.slice(0, begin, end), scale_K, spec));
-  });
+  by_chunks(W_NK.size(0),
+            [&](int64_t begin, int64_t end, size_t) { out.slice(0, begin, end).copy_(trial(W_NK.slice(0, begin, end), scale_K, spec)); });
   return out;
 }
 

@@ -25,8 +25,8 @@ struct AwqInput {
 ScaleChoice awq_search(std::span<const at::Tensor> readers_NK, const AwqInput& input, const at::Tensor& mean_abs_K, const QSpec& spec,
                        const ScaleGridOptions& options = {});
 
-// Any other loss: replay gets the readers' trial weights, f32 [N_i, K], and returns the error summed over all samples (weighted_error of the
-// inspected module's outputs, say).
+// Any other loss: replay gets the readers' trial weights, f32 [N_i, K], and returns the error summed over all samples (weighted_error of
+// the inspected module's outputs, say).
 using AwqReplay = std::function<double(const std::vector<at::Tensor>& trial_NK)>;
 ScaleChoice awq_search(std::span<const at::Tensor> readers_NK, const at::Tensor& mean_abs_K, const QSpec& spec, const AwqReplay& replay,
                        const ScaleGridOptions& options = {});

@@ -174,7 +174,8 @@ TEST_F(Awq, ClipNeverMakesAGroupsErrorLarger) {
 }
 
 TEST_F(Awq, ClipTriesTenFactorsDownToFiftyFivePercent) {
-  // One weight far from the others which the input never uses: the deepest factor wins there, and where all weights matter alike the range stays.
+  // One weight far from the others which the input never uses: the deepest factor wins there, and where all weights matter alike the range
+  // stays.
   at::Tensor W = at::tensor({0.5f, -0.25f, 0.125f, 4.f}).reshape({1, 4});
   at::Tensor gram = at::zeros({4, 4});
   gram.diagonal().slice(0, 0, 3).fill_(1);

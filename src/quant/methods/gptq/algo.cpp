@@ -171,9 +171,9 @@ class Sweep {
   int64_t N_, K_, group_ = 0;
   bool whole_grid_ = false;  // all grids from W, before the sweep
   at::Tensor W_KN_, D_KN_, q_KN_, error_K_;
-  std::vector<int64_t> group_of_;                    // by step
-  std::vector<at::Tensor> scales_, zeros_;           // [N, groups] pieces of the result
-  std::vector<at::Tensor> scale_rows_, zero_rows_;   // f32 [N] of each group
+  std::vector<int64_t> group_of_;                   // by step
+  std::vector<at::Tensor> scales_, zeros_;          // [N, groups] pieces of the result
+  std::vector<at::Tensor> scale_rows_, zero_rows_;  // f32 [N] of each group
 };
 
 }  // namespace

@@ -36,12 +36,12 @@ GptqFactor gptq_factor(const at::Tensor& gram_KK, const GptqOptions& options = {
 
 struct GptqResult {
   QTensor q;
-  double loss = 0;   // tr(dW G dW^T), dW = dequantized - W, G without damping
-  double damp = 0;   // as in GptqFactor
+  double loss = 0;  // tr(dW G dW^T), dW = dequantized - W, G without damping
+  double damp = 0;  // as in GptqFactor
   int64_t dead = 0;
 };
-// W floating [N, K]. Grids by the formulas of rtn() in W's dtype: of whole rows and under act_order from W, otherwise of each group when it is
-// reached, from its columns as they are by then. Codes are nearest in fp32.
+// W floating [N, K]. Grids by the formulas of rtn() in W's dtype: of whole rows and under act_order from W, otherwise of each group when it
+// is reached, from its columns as they are by then. Codes are nearest in fp32.
 GptqResult gptq(const at::Tensor& W_NK, const GptqFactor& factor, const QSpec& spec, const GptqOptions& options = {});
 GptqResult gptq(const at::Tensor& W_NK, const at::Tensor& gram_KK, const QSpec& spec, const GptqOptions& options = {});
 

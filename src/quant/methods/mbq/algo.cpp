@@ -25,7 +25,8 @@ std::optional<double> masked_mean(const at::Tensor& row_mean_T, const at::Tensor
 }  // namespace
 
 Sensitivity modality_sensitivity(const at::Tensor& gradient_TC, const at::Tensor& vision_T, const at::Tensor& answer_T) {
-  check(gradient_TC.dim() == 2 && vision_T.size(0) == gradient_TC.size(0) && answer_T.size(0) == gradient_TC.size(0), "one mask entry per row");
+  check(gradient_TC.dim() == 2 && vision_T.size(0) == gradient_TC.size(0) && answer_T.size(0) == gradient_TC.size(0),
+        "one mask entry per row");
   check(vision_T.scalar_type() == at::kBool && answer_T.scalar_type() == at::kBool, "masks are bool");
   const at::Tensor rows = at::mean(at::abs(gradient_TC.to(at::kFloat)), {1}).to(at::kDouble);
   return {masked_mean(rows, vision_T), masked_mean(rows, answer_T)};
@@ -57,8 +58,10 @@ std::vector<double> floor_at_median(std::span<const std::optional<double>> rho_L
   return out;
 }
 
-at::Tensor mbq_row_weight(const at::Tensor& vision_T, const at::Tensor& answer_T, const TokenCounts& counts, const MbqLoss& loss, double rho) {
-  check(vision_T.scalar_type() == at::kBool && answer_T.scalar_type() == at::kBool && vision_T.sizes() == answer_T.sizes(), "masks are bool [T]");
+at::Tensor mbq_row_weight(const at::Tensor& vision_T, const at::Tensor& answer_T, const TokenCounts& counts, const MbqLoss& loss,
+                          double rho) {
+  check(vision_T.scalar_type() == at::kBool && answer_T.scalar_type() == at::kBool && vision_T.sizes() == answer_T.sizes(),
+        "masks are bool [T]");
   check(rho >= 0, "a sensitivity ratio is not negative");
   const int64_t both = counts.vision + counts.answer;
   if (!loss.reweight || both == 0) {
@@ -69,7 +72,8 @@ at::Tensor mbq_row_weight(const at::Tensor& vision_T, const at::Tensor& answer_T
   return answer_T.to(at::kFloat) * share(counts.answer) + vision_T.to(at::kFloat) * (rho * share(counts.vision));
 }
 
-MbqTrial mbq_trial(std::span<const at::Tensor> readers_NK, const at::Tensor& scale_K, const QSpec& spec, const std::optional<ActQuant>& act) {
+MbqTrial mbq_trial(std::span<const at::Tensor> readers_NK, const at::Tensor& scale_K, const QSpec& spec,
+                   const std::optional<ActQuant>& act) {
   MbqTrial trial;
   for (const at::Tensor& W : readers_NK) {
     trial.weights.push_back(act ? awq_trial(W.to(at::kFloat) * scale_K, {}, spec) : awq_trial(W, scale_K, spec));
@@ -86,13 +90,14 @@ at::Tensor trial_output(const MbqTrial& trial, size_t reader, const at::Tensor& 
   return at::linear(x, trial.weights[reader]);
 }
 
-ScaleChoice mbq_search(std::span<const at::Tensor> readers_NK, const at::Tensor& mean_abs_K, const QSpec& spec, const std::optional<ActQuant>& act,
-                       const MbqReplay& replay, const ScaleGridOptions& options) {
+ScaleChoice mbq_search(std::span<const at::Tensor> readers_NK, const at::Tensor& mean_abs_K, const QSpec& spec,
+                       const std::optional<ActQuant>& act, const MbqReplay& replay, const ScaleGridOptions& options) {
   return search_scale(mean_abs_K, options, [&](const at::Tensor& scale_K) { return replay(mbq_trial(readers_NK, scale_K, spec, act)); });
 }
 
-ScaleChoice mbq_search(std::span<const at::Tensor> readers_NK, const at::Tensor& x_TK, const at::Tensor& x_trial_TK, const at::Tensor& row_weight_T,
-                       const QSpec& spec, const std::optional<ActQuant>& act, ErrorNorm norm, const ScaleGridOptions& options) {
+ScaleChoice mbq_search(std::span<const at::Tensor> readers_NK, const at::Tensor& x_TK, const at::Tensor& x_trial_TK,
+                       const at::Tensor& row_weight_T, const QSpec& spec, const std::optional<ActQuant>& act, ErrorNorm norm,
+                       const ScaleGridOptions& options) {
   check(x_TK.sizes() == x_trial_TK.sizes(), "clean and distorted input are of one shape");
   std::vector<at::Tensor> target;
   double channels = 0;

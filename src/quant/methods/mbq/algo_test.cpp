@@ -1,4 +1,5 @@
-// MBQ: equal sensitivities give AWQ, the published losses on worked tensors, ratios from sensitivities, and what each option must not touch.
+// MBQ: equal sensitivities give AWQ, the published losses on worked tensors, ratios from sensitivities, and what each option must not
+// touch.
 #include "quant/methods/mbq/algo.h"
 
 #include <ATen/Parallel.h>
@@ -194,7 +195,8 @@ TEST_F(Mbq, DistortedInputIsJudgedAgainstTheCleanTarget) {
 
 TEST_F(Mbq, SensitivityIsAMeanPerSequenceAndAbsentWithoutTokens) {
   const at::Tensor g = at::tensor({1.f, -1.f, 2.f, 4.f, 10.f, 10.f}).reshape({3, 2});
-  const at::Tensor first = at::tensor({1, 1, 0}).to(at::kBool), last = at::tensor({0, 0, 1}).to(at::kBool), none = at::zeros({3}, at::kBool);
+  const at::Tensor first = at::tensor({1, 1, 0}).to(at::kBool), last = at::tensor({0, 0, 1}).to(at::kBool),
+                   none = at::zeros({3}, at::kBool);
   const Sensitivity s = modality_sensitivity(g, first, last);
   EXPECT_DOUBLE_EQ(*s.vision, 2);
   EXPECT_DOUBLE_EQ(*s.answer, 10);

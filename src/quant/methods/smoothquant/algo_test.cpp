@@ -52,8 +52,8 @@ TEST(SmoothQuant, FollowsTheFormulaAndItsGuards) {
   const at::Tensor x = at::tensor({4.f, 0.f, 100.f}), w = at::tensor({1.f, 0.5f, 0.f});
   const at::Tensor s = smooth_scale(x, w, 0.5);
   EXPECT_FLOAT_EQ(s[0].item<float>(), 2);
-  EXPECT_FLOAT_EQ(s[1].item<float>(), 1e-5f);                       // never active
-  EXPECT_NEAR(s[2].item<float>(), 10 / std::sqrt(1e-5), 0.01);      // never weighted
+  EXPECT_FLOAT_EQ(s[1].item<float>(), 1e-5f);                   // never active
+  EXPECT_NEAR(s[2].item<float>(), 10 / std::sqrt(1e-5), 0.01);  // never weighted
 }
 
 TEST(SmoothQuant, AlphaOneEvensActivationsAndAlphaZeroWeights) {
