@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "base/error.h"
 
@@ -87,12 +88,22 @@ std::vector<std::vector<std::shared_ptr<LinearSite>>> UnitWriter::phases(const S
 }
 
 void UnitWriter::observe(Step& step) {
+  // A block calls a layer once per sample, so a sample is done with when every watched layer was called. Layers that some samples do not
+  // reach (experts) let the block run to its end.
   struct Collector : Tap {
     std::map<const LinearSite*, std::unique_ptr<Accumulator>>& into;
+    size_t seen = 0;
+    std::shared_ptr<Side> sample;  // held, so that the next one has another address
     explicit Collector(std::map<const LinearSite*, std::unique_ptr<Accumulator>>& to) : into(to) {}
     void linear(const LinearSite& site, const at::Tensor& x, const at::Tensor& y, const Pass& pass) override {
       auto it = into.find(&site);
-      if (it != into.end()) it->second->add(x, y, pass);
+      if (it == into.end()) return;
+      it->second->add(x, y, pass);
+      if (std::exchange(sample, pass.side) != pass.side) seen = 0;
+      if (++seen == into.size()) {
+        seen = 0;
+        throw Calibrator::Enough();
+      }
     }
   } collector(statistics_);
   for (const auto& site : phase_) {

@@ -142,7 +142,10 @@ void Calibrator::observe(int64_t block, Tap& tap) const {
     check_cancelled();
     Pass pass = pass_of(i);
     pass.tap = &tap;
-    model_.language().block(block, hidden(i), pass);
+    try {
+      model_.language().block(block, hidden(i), pass);
+    } catch (const Enough&) {
+    }
   }
 }
 

@@ -21,6 +21,8 @@ class Calibrator {
   // Makes the state before block `next` available: entered here for 0, left by an earlier run otherwise (Error(mismatch) when it is not
   // there).
   void start(int64_t next, const ProgressSink& sink);
+  // Thrown by a tap that has seen all it wants of a sample: the rest of the block is not computed.
+  struct Enough {};
   // The block over all samples, in order, one at a time, told to the tap. Results are dropped.
   void observe(int64_t block, Tap& tap) const;
   // The block once more: its results are the inputs of block + 1 and on disk when this returns.
