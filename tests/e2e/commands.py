@@ -95,6 +95,14 @@ for bits, group, more in (("4", "128", []), ("4", "128", ["--asym"]), ("3", "64"
     c.check(f"{name} keeps the tokenizer", (W / name / "tokenizer.json").read_bytes() == (EXAMPLE / "tokenizer.json").read_bytes())
     c.good(f"inspect {name}", "inspect", W / name)
     c.good(f"chat {name}", "chat", W / name, "--prompt", "Hello", "--max-new-tokens", "4", "--temperature", "0")
+# ---- calibrated methods, on the bundled set
+for method in ("gptq", "awq", "smoothquant"):
+    bits = ["--w-bits", "8", "--w-group", "-1", "--a-bits", "8"] if method == "smoothquant" else ["--w-bits", "4", "--w-group", "128"]
+    r = c.good(f"quantize by {method}", "quantize", EXAMPLE, "--out", W / method, "--method", method, *bits, "--n-samples", "8", "--max-seq-len", "128", "--json")
+    layers = json.loads(r.stdout)["layers"] if r.returncode == 0 else []
+    if method == "gptq":
+        c.check("gptq's outputs are nearer than round-to-nearest's in every layer", layers and all(x["output_error"] <= x["rtn_output_error"] for x in layers))
+    c.good(f"chat {method}", "chat", W / method, "--prompt", "Hello", "--max-new-tokens", "4", "--temperature", "0")
 r = c.good("compare", "compare", EXAMPLE, W / "w4g128", "--json")
 c.check("4 bits differ from 16 a little", 0 < json.loads(r.stdout).get("kl", json.loads(r.stdout).get("kl_mean", -1)) < 1, r.stdout[:400])
 r = c.good("compare with itself", "compare", EXAMPLE, EXAMPLE, "--json")
