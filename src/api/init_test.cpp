@@ -1,6 +1,7 @@
 // Random checkpoints: the same bytes whatever the threads and shards, the right scale, nothing left behind.
 #include "api/init.h"
 
+#include <ATen/ops/arange.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -15,6 +16,7 @@
 #include "base/file.h"
 #include "base/threads.h"
 #include "ckpt/test_files.h"
+#include "nn/kv_cache.h"
 
 namespace statera {
 namespace {
@@ -152,9 +154,17 @@ TEST(Inspect, ProblemsAreListedAndNoError) {
 TEST(Inspect, KeysAndValuesAreCountedForTheContext) {
   InspectOptions o;
   o.model = kTiny + "qwen2";
-  o.context = 1000;
+  o.context = 64;
   const InspectReport r = inspect(o);
-  EXPECT_EQ(r.kv_bytes, r.layers * r.kv_heads * r.head_dim * 2 * 2 * 1000);
+  // What the cache of a model opened with the defaults really takes after so many tokens.
+  const Loaded loaded = open_model(o.model, {});
+  KvCache cache(loaded.model->language().blocks());
+  ModelInputs inputs;
+  inputs.input_ids = at::arange(o.context, at::kLong);
+  Pass pass = make_pass(*loaded.model, inputs);
+  pass.caches = {&cache};
+  forward_hidden(*loaded.model, inputs, pass);
+  EXPECT_EQ(r.kv_bytes, cache.bytes());
   int64_t parameters = 0;
   for (const InspectPart& p : r.parts) parameters += p.parameters;
   EXPECT_EQ(parameters, r.parameters);

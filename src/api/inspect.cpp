@@ -143,7 +143,8 @@ InspectReport inspect(const InspectOptions& options) {
     r.head_dim = limits.head_dim;
     r.max_positions = limits.max_positions;
     r.context = options.context;
-    const auto element = static_cast<int64_t>(c10::elementSize(stored_dtype(c)));
+    // The cache holds activations: what open_model makes of the default, not what the weights are stored in.
+    const auto element = static_cast<int64_t>(c10::elementSize(parse_dtype(LoadOptions{}.dtype)));
     r.kv_bytes = r.layers * r.kv_heads * r.head_dim * 2 * element * r.context;
     r.memory_bytes = r.bytes + r.kv_bytes;
     CheckpointProblems problems = find_problems(c, type);

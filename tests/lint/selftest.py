@@ -49,7 +49,7 @@ CASES = {
         ("a layer without README", {"src/nn/b.cpp": CHARTER}, "no README"),
         ("too many long files", {f"src/base/f{i}.cpp": CHARTER + "\n" * 400 for i in range(9)}, "90th percentile"),
     ]),
-    "text": ({"src/base/a.cpp": CHARTER + 'const char* k = "build/x /tmp/y ~/work/z";\n'}, [
+    "text": ({"src/base/a.cpp": CHARTER + 'const char* k = "build/x /tmp/y ~/models/z";\n'}, [
         ("a machine path", {"docs/a.md": "see /wo" "rk/main\n"}, "absolute machine path"),
         ("a home folder", {"docs/a.md": "see /ho" "me/someone/x\n"}, "absolute machine path"),
         ("a registry address", {"rust/config.toml": 'registry = "https://github.com/x/crates.io-in' 'dex"\n'}, "registry address"),
