@@ -18,6 +18,21 @@ bool isa_supported(Isa isa);
 // The set in use: set_isa, else STATERA_ISA, else the best supported. Throws std::runtime_error when STATERA_ISA names an
 // unknown or unsupported set; call it once at start-up, before any kernel (kernels are noexcept and use what it returns).
 Isa active_isa();
+// The table of an op for the active set. Ops without tile kernels pass their AVX-512 table for amx too.
+template <class Table>
+const Table& table_of(const Table& scalar, const Table& avx2, const Table& avx512, const Table& amx) {
+  switch (active_isa()) {
+    case Isa::scalar:
+      return scalar;
+    case Isa::avx2:
+      return avx2;
+    case Isa::avx512:
+      return avx512;
+    case Isa::amx:
+      return amx;
+  }
+  return scalar;
+}
 // Forces a set (std::runtime_error when unsupported); nullopt goes back to STATERA_ISA or the best. Not while kernels run.
 void set_isa(std::optional<Isa> isa);
 // For logs and reports: "AMD EPYC ...: avx2 fma ... avx512_vnni; using avx512".

@@ -11,19 +11,8 @@ namespace {
 
 static_assert(kRowBlock == tile::kRowBlock);
 
-const Table& table() {
-  switch (active_isa()) {
-    case Isa::scalar:
-      return kScalar;
-    case Isa::avx2:
-      return kAvx2;
-    case Isa::avx512:
-      return kAvx512;
-    case Isa::amx:
-      return kAvx512;  // bf16 tiles would round x
-  }
-  return kScalar;
-}
+// For amx: bf16 tiles would round x.
+const Table& table() { return table_of(kScalar, kAvx2, kAvx512, kAvx512); }
 
 Rows block_rows(const Matrix& w, int64_t block) {
   const int64_t n = block * kRowBlock, size = w.type == Type::f32 ? 4 : 2;

@@ -13,19 +13,8 @@ namespace {
 constexpr int kMaxRows = 16;
 static_assert(sizeof(Header) <= kHeaderBytes);
 
-const Table& table() {
-  switch (active_isa()) {
-    case Isa::scalar:
-      return kScalar;
-    case Isa::avx2:
-      return kAvx2;
-    case Isa::avx512:
-      return kAvx512;
-    case Isa::amx:
-      return kAvx512;  // no tile kernel yet
-  }
-  return kScalar;
-}
+// For amx: no tile kernel yet.
+const Table& table() { return table_of(kScalar, kAvx2, kAvx512, kAvx512); }
 
 int64_t block_bytes(const Spec& spec) { return kHeaderBytes + (spec.k + 3) / 4 * 4 * kRowBlock; }
 

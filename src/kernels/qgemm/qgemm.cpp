@@ -13,19 +13,8 @@ static_assert(kRowBlock == tile::kRowBlock);
 constexpr int64_t kMaxX = 16384;    // f32 of one stretch
 constexpr int64_t kMaxSums = 4096;  // f32
 
-const Table& table() {
-  switch (active_isa()) {
-    case Isa::scalar:
-      return kScalar;
-    case Isa::avx2:
-      return kAvx2;
-    case Isa::avx512:
-      return kAvx512;
-    case Isa::amx:
-      return kAvx512;  // weights meet f32 activations: tiles have nothing to offer
-  }
-  return kScalar;
-}
+// For amx: weights meet f32 activations: tiles have nothing to offer.
+const Table& table() { return table_of(kScalar, kAvx2, kAvx512, kAvx512); }
 
 struct Source {
   const Table& table;

@@ -9,19 +9,8 @@
 namespace statera::kernels::tile {
 namespace {
 
-const Table& table() {
-  switch (active_isa()) {
-    case Isa::scalar:
-      return kScalar;
-    case Isa::avx2:
-      return kAvx2;
-    case Isa::avx512:
-      return kAvx512;
-    case Isa::amx:
-      return kAvx512;  // f32: tiles have nothing to offer
-  }
-  return kScalar;
-}
+// For amx: f32: tiles have nothing to offer.
+const Table& table() { return table_of(kScalar, kAvx2, kAvx512, kAvx512); }
 
 struct Block {
   const float* x;  // [rows][kTileK]
