@@ -41,6 +41,7 @@ struct Pass {
   Pass rows(const at::Tensor& index, const at::Tensor& weight) const;
 };
 
-enum TokenKind : int8_t { kText = 0, kVision = 1 };
+// kAnswer is text that the assistant speaks; only calibration and training passes tell it from other text.
+enum TokenKind : int8_t { kText = 0, kVision = 1, kAnswer = 2 };
 
 }  // namespace statera

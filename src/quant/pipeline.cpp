@@ -110,7 +110,7 @@ std::vector<std::pair<std::string, std::string>> small_files(const OutputPlan& p
 
 Recipe recipe_of(const QuantizeSettings& s) {
   return method_named(s.method).make_steps(
-      {s.plan.weights, s.plan.act, s.seed, s.search_tokens, s.data ? s.data->summary.tokens : 0, s.smooth_alpha});
+      {s.plan.weights, s.plan.act, s.seed, s.search_tokens, s.data ? s.data->summary.tokens : 0, s.smooth_alpha, s.mbq});
 }
 
 bool wants_data(const Recipe& recipe) {

@@ -29,6 +29,7 @@ struct QuantizeSettings {
   bool propagate_original = false;   // a block's inputs come from unrounded blocks
   int64_t search_tokens = 4096;      // input rows that searching steps keep per layer; 0: all
   double smooth_alpha = 0.5;         // of smoothquant
+  MbqSettings mbq;
 };
 
 // Whether the method's recipe looks at calibration samples.

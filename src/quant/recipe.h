@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/json.h"
 #include "nn/pass.h"
 #include "nn/qtensor.h"
 #include "nn/site.h"
@@ -45,6 +46,16 @@ struct OutputLoss {
   double loss = 0, rtn = 0, output = 0;
 };
 
+// What a search chose for one group of a block.
+struct ScaleRecord {
+  std::string group;                 // ScaleGroup::name
+  std::vector<std::string> readers;  // paths
+  at::Tensor scale_C;                // f32, per produced channel; already or about to be folded
+  double ratio = 0;                  // smoothquant: its alpha
+  std::vector<double> losses = {};   // of every ratio tried, ratio 0 (round-to-nearest) first; empty: nothing was searched
+  std::optional<double> rho = {};    // mbq: weight of vision beside answer tokens, floored
+};
+
 // One phase of one block, as a step's apply sees it. Layers outside blocks (head, projector) come as a block of their own with index -1.
 class BlockJob {
  public:
@@ -67,6 +78,8 @@ class BlockJob {
   virtual void measured(const LinearSite& site, const OutputLoss& loss) = 0;
   // Error(bad_file) naming file and tensor: this weight cannot be quantized.
   [[noreturn]] virtual void refuse(const LinearSite& site, std::string_view reason) const = 0;
+  // Scales of a group, for the report and scales.safetensors. Told by fold_group().
+  virtual void scaled(ScaleRecord record) = 0;
   // A parameter of this block that the checkpoint keeps floating gets another value (a norm that took up a scale): same shape, stored
   // in its old dtype. `name` is internal, with ".weight" or ".bias".
   virtual void rewrite(const std::string& name, const at::Tensor& value) = 0;
@@ -82,12 +95,27 @@ class Step {
   virtual bool phased() const { return false; }
   // Once, before any block.
   virtual void before(Model& model) {}
+  // Whether it needs the gradient of the loss on answer tokens at the outputs of layers: a pass over all samples before any block.
+  virtual bool needs_gradients() const { return false; }
+  // During that pass, once per sample and residual writer (Topology), for samples with vision and answer tokens; then what it learned,
+  // kept so that a resumed run need not learn it again. take_learned() is called in every run, learned() only where the pass ran.
+  virtual void gradient(const LinearSite& site, const at::Tensor& G_TN, const Pass& pass) {}
+  virtual Json learned() const { return Json(); }
+  virtual void take_learned(const Json& learned) {}
   // Called for every selected layer of a phase; nullptr: nothing to gather here.
   virtual std::unique_ptr<Accumulator> watch(const LinearSite& site) { return nullptr; }
   virtual void apply(BlockJob& job) = 0;
 };
 
 using Recipe = std::vector<std::unique_ptr<Step>>;
+
+// How mbq judges and balances (methods/mbq, mbq.md 2.6 and 2.7).
+struct MbqSettings {
+  bool reweight = true;      // vision tokens count rho times, others that are no answer not at all; off: all tokens the same
+  bool squared = false;      // mean squared error instead of mean absolute error
+  bool own_mean = false;     // each modality normalised by its own count
+  bool median_floor = true;  // no block's rho below the median of all
+};
 
 struct RecipeOptions {
   QSpec weights;
@@ -96,6 +124,7 @@ struct RecipeOptions {
   int64_t search_tokens = 4096;  // input rows that a searching step keeps per layer; 0: all
   int64_t data_tokens = 0;       // rows that will be shown
   double smooth_alpha = 0.5;     // smoothquant: 0 leaves activations as they are, 1 makes them even
+  MbqSettings mbq;
 };
 
 struct Method {

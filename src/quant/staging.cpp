@@ -38,17 +38,38 @@ Json entry_to_json(const JournalEntry& e) {
   j.set("unit", e.unit);
   j.set("layers", std::move(layers));
   if (e.rewrote) j.set("rewrote", true);
+  Json scales = Json::array();
+  for (const ScaleRecord& r : e.scales) {
+    Json one = Json::object();
+    one.set("group", r.group);
+    one.set("readers", Json(r.readers));
+    one.set("ratio", r.ratio);
+    Json losses = Json::array();
+    for (double l : r.losses) losses.push(l);
+    one.set("losses", std::move(losses));
+    if (r.rho) one.set("rho", *r.rho);
+    scales.push(std::move(one));
+  }
+  if (!e.scales.empty()) j.set("scales", std::move(scales));
   return j;
 }
 
 JournalEntry entry_from_json(const Json& j) {
-  JournalEntry e{j.at("unit").as_string("unit"), {}, j.get_bool("rewrote", false)};
+  JournalEntry e{j.at("unit").as_string("unit"), {}, {}, j.get_bool("rewrote", false)};
   for (const Json& l : j.at("layers").as_array("layers")) {
     const auto& a = l.as_array("layer");
     if (a.size() != 3 && a.size() != 6) throw Error(ErrorKind::bad_file, "layer: expected name and two or five sums");
     JournalEntry::Layer layer{a[0].as_string(), {a[1].as_double(), a[2].as_double()}, {}};
     if (a.size() == 6) layer.loss = OutputLoss{a[3].as_double(), a[4].as_double(), a[5].as_double()};
     e.layers.push_back(std::move(layer));
+  }
+  const Json* scales = j.get("scales");
+  for (const Json& s : scales ? scales->as_array("scales") : Json::Array()) {
+    ScaleRecord r{.group = s.at("group").as_string("group"), .readers = {}, .scale_C = {}, .ratio = s.at("ratio").as_double("ratio")};
+    for (const Json& reader : s.at("readers").as_array("readers")) r.readers.push_back(reader.as_string("readers"));
+    for (const Json& l : s.at("losses").as_array("losses")) r.losses.push_back(l.as_double("losses"));
+    if (const Json* rho = s.get("rho")) r.rho = rho->as_double("rho");
+    e.scales.push_back(std::move(r));
   }
   return e;
 }

@@ -19,6 +19,7 @@ struct JournalEntry {
   };
   std::string unit;
   std::vector<Layer> layers;
+  std::vector<ScaleRecord> scales;  // after a resume without the scales themselves
   bool rewrote = false;  // kept tensors got other values, and layers were rounded from other weights than the source's
 };
 

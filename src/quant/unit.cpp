@@ -175,6 +175,8 @@ void UnitWriter::refuse(const LinearSite& site, std::string_view reason) const {
   throw Error(ErrorKind::bad_file, context_.source.checkpoint().place(layer_of(site).source) + ": " + std::string(reason));
 }
 
+void UnitWriter::scaled(ScaleRecord record) { entry_.scales.push_back(std::move(record)); }
+
 void UnitWriter::rewrite(const std::string& name, const at::Tensor& value) { rewritten_[name] = value; }
 
 ShardFile& UnitWriter::shard_of(const std::string& name) {

@@ -51,6 +51,7 @@ class UnitWriter : public BlockJob {
   void measured(const LinearSite& site, const OutputLoss& loss) override;
   void finish(const LinearSite& site, QTensor q, std::optional<RoundingError> error) override;
   [[noreturn]] void refuse(const LinearSite& site, std::string_view reason) const override;
+  void scaled(ScaleRecord record) override;
   void rewrite(const std::string& name, const at::Tensor& value) override;
 
  private:

@@ -10,7 +10,8 @@
 
 namespace statera {
 
-void fold_group(BlockJob& job, const ScaleGroup& group, const at::Tensor& scale) {
+void fold_group(BlockJob& job, const ScaleGroup& group, ScaleRecord record) {
+  const at::Tensor scale = record.scale_C;
   if (!scale.isfinite().all().item<bool>() || !(scale > 0).all().item<bool>())
     throw Error(ErrorKind::bad_file, job.name() + ": group " + group.name + ": no finite positive scales (NaN or infinite weights or activations?)");
   std::map<LinearSite*, std::pair<at::ScalarType, at::ScalarType>> linears;  // stored types of weight and bias
@@ -36,6 +37,9 @@ void fold_group(BlockJob& job, const ScaleGroup& group, const at::Tensor& scale)
     site->bias = site->bias.to(types.second);
     job.rewrite(site->path + ".bias", site->bias);
   }
+  record.group = group.name;
+  for (const Linear& reader : group.readers) record.readers.push_back(reader.site().path);
+  job.scaled(std::move(record));
 }
 
 }  // namespace statera

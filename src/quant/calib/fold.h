@@ -9,8 +9,9 @@
 
 namespace statera {
 
-// scale f32 [group.channels], finite and positive (Error(bad_file) naming the group otherwise: the data or the weights hold no finite
+// record.scale_C f32 [group.channels], finite and positive (Error(bad_file) naming the group otherwise: the data or the weights hold no finite
 // numbers). Weights of layers that stay floating, biases and norms are written anew.
-void fold_group(BlockJob& job, const ScaleGroup& group, const at::Tensor& scale);
+// The record's group and readers are filled in here and passed on to the job.
+void fold_group(BlockJob& job, const ScaleGroup& group, ScaleRecord record);
 
 }  // namespace statera

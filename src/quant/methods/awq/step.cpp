@@ -93,7 +93,8 @@ class AwqStep : public Step {
       if (input->gram) in.gram_KK = input->gram->value();
       if (input->keeper) in.rows_TK = input->keeper->rows();
       const at::Tensor mean = (input->sum_K / static_cast<double>(input->rows)).to(at::kFloat);
-      fold_group(job, group, awq_search(weights, in, mean, job.spec(), grid).scale);
+      ScaleChoice choice = awq_search(weights, in, mean, job.spec(), grid);
+      fold_group(job, group, {.group = {}, .readers = {}, .scale_C = choice.scale, .ratio = choice.ratio, .losses = std::move(choice.losses)});
     }
   }
 

@@ -26,7 +26,7 @@ class SmoothStep : public Step {
         weights.push_back(reader.site().weight->dense());
       }
       if (!x_max.defined()) continue;  // none of the readers is quantized
-      fold_group(job, group, smooth_scale(x_max, weight_abs_max(weights), alpha_));
+      fold_group(job, group, {.group = {}, .readers = {}, .scale_C = smooth_scale(x_max, weight_abs_max(weights), alpha_), .ratio = alpha_});
     }
   }
 
