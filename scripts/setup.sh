@@ -8,7 +8,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 packages=(ca-certificates ccache ninja-build cmake pkg-config g++
   nlohmann-json3-dev libyaml-cpp-dev libcli11-dev libfmt-dev libspdlog-dev
   libcpp-httplib-dev libssl-dev libcurl4-openssl-dev libvips-dev
-  libavformat-dev libavcodec-dev libavutil-dev libswscale-dev
+  libavformat-dev libavcodec-dev libavutil-dev libswscale-dev libzstd-dev
   libgtest-dev libbenchmark-dev python3 python3-venv)
 # The Debian interpreter, whatever python3 comes first on PATH (pyenv, conda): python3-venv belongs to this one.
 python=${STATERA_PYTHON:-/usr/bin/python3}

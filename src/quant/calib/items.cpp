@@ -1,10 +1,12 @@
-// Splitting files into items, and the three spellings of a conversation.
+// Splitting files into items, and telling what an item is.
 #include "quant/calib/items.h"
 
 #include <algorithm>
 
 #include "base/error.h"
 #include "base/strings.h"
+#include "quant/calib/llava.h"
+#include "quant/calib/unpack.h"
 
 namespace statera {
 namespace {
@@ -17,109 +19,38 @@ bool ends(std::string_view path, std::string_view suffix) {
   return true;
 }
 
+constexpr std::string_view kZst = ".zst";
+constexpr uint64_t kMostJson = 1u << 30;  // a .json is parsed as a whole
+
+// The name that says how the content reads: without .zst.
+std::string_view plain_name(std::string_view path) { return ends(path, kZst) ? path.substr(0, path.size() - kZst.size()) : path; }
+
 void check_kind(const std::string& path) {
   for (const char* suffix : {".txt", ".jsonl", ".json"}) {
-    if (ends(path, suffix)) return;
+    if (ends(plain_name(path), suffix)) return;
   }
-  std::string how = "calibration data is read from .txt, .jsonl and .json";
-  if (ends(path, ".parquet")) how += "; .parquet is not read yet, export it as .jsonl";
-  if (ends(path, ".zst") || ends(path, ".gz")) how += "; compressed files are not read yet, unpack it first";
+  std::string how = "calibration data is read from .txt, .jsonl and .json, each also with .zst behind";
+  if (ends(path, ".parquet")) how += "; .parquet is not read, export it as .jsonl";
+  if (ends(path, ".gz") || ends(path, ".xz") || ends(path, ".bz2")) how += "; unpack it first";
   throw Error(ErrorKind::unsupported, path + ": " + how);
-}
-
-Json message(std::string_view role, Json content) {
-  Json m = Json::object();
-  m.set("role", role);
-  m.set("content", std::move(content));
-  return m;
-}
-
-Json picture(const std::string& path) {
-  Json item = Json::object();
-  item.set("type", "image");
-  item.set("image", path);
-  return item;
-}
-
-Json words(std::string_view text) {
-  Json item = Json::object();
-  item.set("type", "text");
-  item.set("text", text);
-  return item;
-}
-
-std::vector<std::string> pictures_of(const Json& item, const std::string& where) {
-  std::vector<std::string> out;
-  const Json* image = item.get("image");
-  if (!image) return out;
-  if (image->is_string()) {
-    if (!image->as_string().empty()) out.push_back(image->as_string());
-    return out;
-  }
-  for (const Json& p : image->as_array(where + ": image")) out.push_back(p.as_string(where + ": image"));
-  return out;
-}
-
-// "<image>" in a turn's text stands for the next picture; the line break that separates it from the words goes with it.
-Json turn_content(std::string_view text, const std::vector<std::string>& pictures, size_t& used, const std::string& where) {
-  constexpr std::string_view kTag = "<image>";
-  Json content = Json::array();
-  auto add = [&](std::string_view piece) {
-    piece = trim(piece);
-    if (!piece.empty()) content.push(words(piece));
-  };
-  for (size_t at; (at = text.find(kTag)) != text.npos; text.remove_prefix(at + kTag.size())) {
-    add(text.substr(0, at));
-    if (used >= pictures.size()) throw Error(ErrorKind::bad_file, where + ": more <image> marks than pictures (" + std::to_string(pictures.size()) + ")");
-    content.push(picture(pictures[used++]));
-  }
-  add(text);
-  return content;
-}
-
-// {"image": path or paths, "conversations": [{"from": "human", "value": "<image>\n..."}, ...]} as ShareGPT4V and LLaVA store it.
-Conversation llava(const Json& item, const std::string& where) {
-  const std::vector<std::string> pictures = pictures_of(item, where);
-  Json messages = Json::array();
-  size_t used = 0;
-  bool marked = false;
-  const auto& turns = item.at("conversations", where).as_array(where + ": conversations");
-  for (const Json& turn : turns) marked |= turn.get_string("value", "").find("<image>") != std::string::npos;
-  for (const Json& turn : turns) {
-    const std::string from = turn.at("from", where).as_string(where + ": from"), value = turn.at("value", where).as_string(where + ": value");
-    if (from == "human" || from == "user") {
-      Json content = Json::array();
-      if (!marked) {
-        for (; used < pictures.size(); ++used) content.push(picture(pictures[used]));
-      }
-      Json rest = turn_content(value, pictures, used, where);
-      for (Json& piece : rest.items()) content.push(std::move(piece));
-      messages.push(message("user", std::move(content)));
-    } else if (from == "gpt" || from == "assistant" || from == "system") {
-      messages.push(message(from == "system" ? "system" : "assistant", std::string(trim(value))));
-    } else {
-      throw Error(ErrorKind::bad_file, where + ": from: \"" + from + "\" is neither human, gpt nor system");
-    }
-  }
-  if (used != pictures.size())
-    throw Error(ErrorKind::bad_file, where + ": " + std::to_string(pictures.size()) + " pictures, but " + std::to_string(used) + " <image> marks");
-  return Conversation::from_json(messages, where);
 }
 
 }  // namespace
 
 ItemFile::ItemFile(const std::string& path) : path_(path) {
   check_kind(path);
-  is_json_ = ends(path, ".json");
-  if (is_json_) {
-    held_ = read_file(path, 1u << 30);
-    index(held_);
-    held_.clear();
+  is_json_ = ends(plain_name(path), ".json");
+  is_text_ = ends(plain_name(path), ".txt");
+  if (ends(path, kZst)) {
+    map_ = is_json_ ? unpack_zstd(path, {.most = kMostJson}) : unpack_zstd(path);
   } else {
     map_ = MappedFile(path);
-    is_text_ = ends(path, ".txt");
-    index({reinterpret_cast<const char*>(map_.data()), static_cast<size_t>(map_.size())});
+    if (is_json_ && map_.size() > kMostJson)
+      throw Error(ErrorKind::bad_file,
+                  path + ": larger than " + human_bytes(static_cast<double>(kMostJson)) + "; lines of a .jsonl are read one at a time");
   }
+  index({reinterpret_cast<const char*>(map_.data()), static_cast<size_t>(map_.size())});
+  if (is_json_) map_ = {};
   if (size() == 0) throw Error(ErrorKind::bad_file, path + ": holds nothing to calibrate with");
 }
 
@@ -180,12 +111,15 @@ std::string ItemFile::where(size_t i) const {
   return path_ + ": line " + std::to_string(lines_.at(i));
 }
 
-std::variant<std::string, Conversation> read_item(const Json& item, const std::string& field, const std::string& where) {
+std::variant<std::string, Conversation> read_item(const Json& item, const ItemReading& how, const std::string& where) {
   if (item.is_string()) return item.as_string();
+  if (how.last_turn && (item.is_array() || item.has("messages")))
+    throw Error(ErrorKind::unsupported,
+                where + ": --parity qwen2vl-last-turn reads conversations of ShareGPT4V and LLaVA only, not messages");
   if (item.is_array()) return Conversation::from_json(item, where);
-  if (!field.empty()) return item.at(field, where).as_string(where + ": " + field);
+  if (!how.field.empty()) return item.at(how.field, where).as_string(where + ": " + how.field);
   if (item.has("messages")) return Conversation::from_json(item.at("messages"), where);
-  if (item.has("conversations")) return llava(item, where);
+  if (item.has("conversations")) return how.last_turn ? llava_last_turn(item, where) : llava_conversation(item, where);
   if (item.has("text")) return item.at("text").as_string(where + ": text");
   std::vector<std::string> names;
   if (item.is_object()) {

@@ -1,5 +1,5 @@
 // ItemFile: the items of a calibration file, read one at a time in any order: paragraphs of a .txt, lines of a .jsonl, entries of a
-// .json. What an item means (text, messages, a LLaVA conversation) is decided here too; no tokenizer, no model.
+// .json, each also packed with zstd. What an item means (text, messages, a LLaVA conversation) is decided here too; no tokenizer, no model.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ namespace statera {
 
 class ItemFile {
  public:
-  // Error(unsupported) for .parquet, compressed and other files, not_found, bad_file.
+  // Error(unsupported) for .parquet and other files, not_found, bad_file.
   explicit ItemFile(const std::string& path);
   // An in-memory file; the ending of `name` says how it reads.
   ItemFile(std::string text, const std::string& name);
@@ -35,7 +35,11 @@ class ItemFile {
   Json::Array entries_;
 };
 
-// Text, or a conversation. `field`: the member that holds text, when the user named one.
-std::variant<std::string, Conversation> read_item(const Json& item, const std::string& field, const std::string& where);
+struct ItemReading {
+  std::string field = {};  // the member that holds text, when the user named one
+  bool last_turn = false;  // llava_last_turn instead of llava_conversation; messages are then Error(unsupported)
+};
+// Text, or a conversation. Error(bad_file) naming `where` for what is neither.
+std::variant<std::string, Conversation> read_item(const Json& item, const ItemReading& how, const std::string& where);
 
 }  // namespace statera

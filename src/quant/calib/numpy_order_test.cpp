@@ -16,9 +16,7 @@ uint64_t digest(const std::vector<size_t>& order) {
   return h;
 }
 
-TEST(NumpyOrder, TenItemsComeInTheKnownOrder) {
-  EXPECT_EQ(numpy_order(10), (std::vector<size_t>{5, 6, 0, 7, 3, 2, 4, 9, 1, 8}));
-}
+TEST(NumpyOrder, TenItemsComeInTheKnownOrder) { EXPECT_EQ(numpy_order(10), (std::vector<size_t>{5, 6, 0, 7, 3, 2, 4, 9, 1, 8})); }
 
 TEST(NumpyOrder, LongerListsEqualNumpyInEveryPlace) {
   EXPECT_EQ(numpy_order(2), (std::vector<size_t>{1, 0}));

@@ -91,7 +91,7 @@ class Reader {
       const ItemFile file(bundled_messages(), "messages.jsonl");
       std::vector<size_t> usable;
       for (size_t i = 0; i < file.size(); ++i) {
-        if (sees || std::get<Conversation>(read_item(file.item(i), "", file.where(i))).media().empty()) usable.push_back(i);
+        if (sees || std::get<Conversation>(read_item(file.item(i), {}, file.where(i))).media().empty()) usable.push_back(i);
       }
       take_items(file, usable, "", "", left / 2, length_);
       left -= static_cast<int64_t>(data_.samples.size());
@@ -110,7 +110,7 @@ class Reader {
     for (size_t i : order) {
       if (static_cast<int64_t>(data_.samples.size()) >= until) break;
       const std::string where = file.where(i);
-      auto item = read_item(file.item(i), field, where);
+      auto item = read_item(file.item(i), {field}, where);
       if (auto* talk = std::get_if<Conversation>(&item)) {
         with_context(where, [&] { add_conversation(std::move(*talk), base, where); });
         continue;

@@ -1,5 +1,4 @@
-// Zstandard files: whole, in several frames, damaged, cut, and bombs. Frames are spelled by hand where that is short: magic number, frame
-// header, then blocks that are raw or repeat one byte (RFC 8878).
+// Zstandard files: whole, in several frames, damaged, cut, and bombs.
 #include "quant/calib/unpack.h"
 
 #include <gtest/gtest.h>
@@ -10,6 +9,7 @@
 
 #include "base/error.h"
 #include "ckpt/test_files.h"
+#include "quant/calib/test_frames.h"
 
 namespace statera {
 namespace {
@@ -23,25 +23,10 @@ std::string message_of(const std::function<void()>& f) {
   return "no error";
 }
 
-std::string little(uint64_t value, int bytes) {
-  std::string out;
-  for (int i = 0; i < bytes; ++i) out += static_cast<char>(value >> (8 * i) & 255);
-  return out;
-}
-
-constexpr uint64_t kBlock = 128 << 10;  // largest block
-
-// kind 0: raw, 1: the one byte repeated `length` times.
-std::string block(bool last, int kind, uint64_t length, const std::string& content) {
-  return little(static_cast<uint64_t>(last) | static_cast<uint64_t>(kind) << 1 | length << 3, 3) + content;
-}
-// A frame without content size, window of 1 MiB.
-std::string frame(const std::string& blocks) { return little(0xFD2FB528, 4) + little(0, 1) + little(80, 1) + blocks; }
-std::string raw_frame(const std::string& text) { return frame(block(true, 0, text.size(), text)); }
 std::string bomb(int blocks) {
   std::string out;
-  for (int i = 0; i < blocks; ++i) out += block(i + 1 == blocks, 1, kBlock, "a");
-  return frame(out);
+  for (int i = 0; i < blocks; ++i) out += zst_block(i + 1 == blocks, 1, kZstBlock, "a");
+  return zst_frame(out);
 }
 
 std::string content(const MappedFile& file) { return {reinterpret_cast<const char*>(file.data()), static_cast<size_t>(file.size())}; }
@@ -67,14 +52,14 @@ class Unpack : public ::testing::Test {
 };
 
 TEST_F(Unpack, FramesFollowOneAnother) {
-  write_text(dir / "a.zst", raw_frame("first ") + raw_frame("second"));
+  write_text(dir / "a.zst", zst_raw("first ") + zst_raw("second"));
   EXPECT_EQ(content(unpack_zstd(dir / "a.zst")), "first second");
 }
 
 TEST_F(Unpack, BlocksLargerThanTheBuffersArriveWhole) {
   write_text(dir / "a.zst", bomb(9));
   const MappedFile file = unpack_zstd(dir / "a.zst");
-  EXPECT_EQ(content(file), std::string(9 * kBlock, 'a'));
+  EXPECT_EQ(content(file), std::string(9 * kZstBlock, 'a'));
 }
 
 TEST_F(Unpack, WhatIsNoZstandardOrDamagedOrCutSaysSo) {
@@ -82,7 +67,7 @@ TEST_F(Unpack, WhatIsNoZstandardOrDamagedOrCutSaysSo) {
   EXPECT_EQ(message_of([&] { unpack_zstd(dir / "text.zst"); }).find("bad_file: " + (dir / "text.zst") + ": not readable as Zstandard"), 0u);
   write_text(dir / "empty.zst", "");
   EXPECT_NE(message_of([&] { unpack_zstd(dir / "empty.zst"); }).find("bad_file: "), std::string::npos);
-  const std::string whole = raw_frame("some text");
+  const std::string whole = zst_raw("some text");
   for (size_t n = 1; n < whole.size(); ++n) {
     write_text(dir / "cut.zst", whole.substr(0, n));
     EXPECT_NE(message_of([&] { unpack_zstd(dir / "cut.zst"); }).find("ends in the middle"), std::string::npos) << n;
@@ -95,9 +80,10 @@ TEST_F(Unpack, WhatIsNoZstandardOrDamagedOrCutSaysSo) {
 TEST_F(Unpack, ABombIsRefusedAtTheLimit) {
   write_text(dir / "bomb.zst", bomb(1000));  // 4 kB that unpack to 125 MiB
   EXPECT_NE(message_of([&] { unpack_zstd(dir / "bomb.zst"); }).find("unpacks to more than 64.00 MiB"), std::string::npos);
-  EXPECT_EQ(unpack_zstd(dir / "bomb.zst", {.free = 1000 * kBlock}).size(), 1000 * kBlock);
-  EXPECT_NE(message_of([&] { unpack_zstd(dir / "bomb.zst", {.free = 1000 * kBlock, .most = 1000 * kBlock - 1}); }).find("more than"), std::string::npos);
-  EXPECT_EQ(unpack_zstd(dir / "bomb.zst", {.free = 0, .ratio = 100000}).size(), 1000 * kBlock);
+  EXPECT_EQ(unpack_zstd(dir / "bomb.zst", {.free = 1000 * kZstBlock}).size(), 1000 * kZstBlock);
+  EXPECT_NE(message_of([&] { unpack_zstd(dir / "bomb.zst", {.free = 1000 * kZstBlock, .most = 1000 * kZstBlock - 1}); }).find("more than"),
+            std::string::npos);
+  EXPECT_EQ(unpack_zstd(dir / "bomb.zst", {.free = 0, .ratio = 100000}).size(), 1000 * kZstBlock);
 }
 
 }  // namespace
