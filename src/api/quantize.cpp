@@ -47,6 +47,14 @@ QuantizeSettings settings_of(const QuantizeOptions& o) {
   return s;
 }
 
+CalibOptions calibration_of(const QuantizeOptions& o) {
+  CalibOptions out{o.data, o.image_folder, o.n_samples, o.max_seq_len, static_cast<uint64_t>(o.seed)};
+  out.few_shot = o.few_shot;
+  out.interleave = o.interleave;
+  out.parity = o.parity;
+  return out;
+}
+
 }  // namespace
 
 uint64_t parse_bytes(std::string_view text, std::string_view what) {
@@ -80,8 +88,10 @@ QuantizeReport quantize(const QuantizeOptions& options, const ProgressSink& prog
     return_freed_memory();
     QuantizeSettings settings = settings_of(options);
     const bool calibrated = needs_data(settings);
-    if (!calibrated && !options.data.empty())
-      throw Error(ErrorKind::usage, "method " + settings.method + " looks at no data: leave out --data");
+    const CalibOptions wanted = calibration_of(options);
+    if (calibrated) check_calibration(wanted);
+    if (!calibrated && !(wanted.data.empty() && wanted.interleave.empty() && wanted.parity.empty() && !wanted.few_shot))
+      throw Error(ErrorKind::usage, "method " + settings.method + " looks at no data: leave out --data, --few-shot, --interleave and --parity");
     const Checkpoint checkpoint = Checkpoint::open(options.model);
     const ModelType& type = with_context(options.model, [&]() -> const ModelType& { return model_type(checkpoint.config()); });
     CheckpointSource source(checkpoint, type);
@@ -90,7 +100,6 @@ QuantizeReport quantize(const QuantizeOptions& options, const ProgressSink& prog
     if (calibrated) {
       at::set_num_threads(1);  // our own pool runs the heavy work, in pieces that do not depend on the number of threads
       check_settings(settings);
-      CalibOptions wanted{options.data, options.image_folder, options.n_samples, options.max_seq_len, settings.seed};
       data = read_calibration(wanted, read_prompt_parts(checkpoint.directory(), *model));
       settings.data = &*data;
     }

@@ -26,7 +26,9 @@ struct QuantizeOptions {
   std::string max_shard = "5GB", max_ram;
   int64_t seed = 0;
   std::vector<std::string> data;
-  std::string image_folder, propagate = "quantized";
+  std::string image_folder, interleave, propagate = "quantized";
+  bool few_shot = false;
+  std::vector<std::string> parity;
   double smooth_alpha = 0.5;
   int64_t n_samples = 128, max_seq_len = 2048, search_tokens = 4096;
   bool plan = false, restart = false, overwrite = false;
@@ -50,9 +52,12 @@ struct QuantizeOptions {
     v("max_shard", max_shard, "size of a weight file, e.g. 5GB");
     v("max_ram", max_ram, "refuse when more memory than this would be needed, e.g. 8GB");
     v("seed", seed, "of methods that draw random numbers, and of the order in which samples are drawn");
-    v("data", data, "calibration file, PATH or PATH:FIELD (.txt, .jsonl, .json; repeatable); a small bundled set when not given");
+    v("data", data, "calibration file, PATH or PATH:FIELD (.txt, .jsonl, .json, also with .zst; repeatable); a small bundled set when not given");
     v("image_folder", image_folder, "where relative picture paths of calibration files start; the file's folder when not given");
-    v("n_samples", n_samples, "calibration sequences");
+    v("few_shot", few_shot, "two conversations a calibration sequence, one behind the other");
+    v("interleave", interleave, "text file, PATH or PATH:FIELD: two conversations a calibration sequence with 512 tokens of text between them");
+    v("parity", parity, "read --data as MBQ's code does: mbq-data, or names with commas between (docs/calibration.md)");
+    v("n_samples", n_samples, "calibration sequences; conversations with --few-shot or --interleave");
     v("max_seq_len", max_seq_len, "longest calibration sequence, tokens");
     v("search_tokens", search_tokens, "calibration rows that a searching method keeps per layer, 0: all");
     v("smooth_alpha", smooth_alpha, "smoothquant: 0 leaves activations as they are, 1 makes their channels even");

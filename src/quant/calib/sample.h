@@ -21,22 +21,35 @@ struct CalibOptions {
   int64_t n_samples = 128;     // sequences in all; fewer when the data gives fewer
   int64_t max_seq_len = 2048;  // tokens of a sequence; text is cut into blocks of this length
   uint64_t seed = 0;           // of the order in which items are drawn
+  // Two conversations a sample (MBQ 3.4): one behind the other, or with 512 tokens of text from a file (PATH or PATH:FIELD) between them.
+  // n_samples then counts conversations. At most one of the two.
+  bool few_shot = false;
+  std::string interleave;
+  std::vector<std::string> parity;  // names for parse_parity()
 };
 
+// Error(usage) for options that are out of range or exclude each other; looks at no file.
+void check_calibration(const CalibOptions& options);
+
 struct CalibSample {
-  at::Tensor ids_T;        // i64
-  at::Tensor positions;    // i64 [T] or [3, T]
-  at::Tensor kinds_T;      // i8, TokenKind
-  at::Tensor answers_T;    // i8, 1 where the assistant speaks (end marker included); all 0 for text blocks
-  Conversation messages;   // with pictures or clips; else empty
-  std::string base_dir;    // of relative paths in messages
-  std::string where;       // "FILE: item 3"
+  at::Tensor ids_T;       // i64
+  at::Tensor positions;   // i64 [T] or [3, T]
+  at::Tensor kinds_T;     // i8, TokenKind
+  at::Tensor answers_T;   // i8, 1 where the assistant speaks (end marker included); all 0 for text blocks. Disjoint from vision
+  Conversation messages;  // with pictures or clips; else empty
+  std::string base_dir;   // of relative paths in messages
+  std::string where;      // "FILE: item 3"
+  struct Part {
+    Conversation messages;  // with pictures or clips
+    int64_t begin = 0;      // its first token
+  };
+  std::vector<Part> more;  // of joined samples: conversations after the first
   int64_t tokens() const { return ids_T.size(0); }
 };
 
 // What a report and a manifest say about the data.
 struct CalibSummary {
-  std::string hash;  // SHA-256 of ids, masks and pixel values in order
+  std::string hash;  // SHA-256 of ids, masks, positions and pixel values in order
   bool bundled = false;
   int64_t samples = 0, tokens = 0, vision_tokens = 0, answer_tokens = 0;
   int64_t longest = 0;  // tokens of the longest sample
@@ -52,8 +65,8 @@ struct CalibData {
   ModelInputs inputs(size_t i) const;
 };
 
-// Errors: not_found (a file, a tokenizer, a template), unsupported (.parquet, .zst, other kinds of files), bad_file (naming file and item),
-// usage (options out of range, or data that gives no sample).
+// Errors: not_found (a file, a tokenizer, a template), unsupported (.parquet and other kinds of files), bad_file (naming file and item),
+// usage (see check_calibration; data that gives no sample or does not fit the options).
 CalibData read_calibration(const CalibOptions& options, PromptParts parts);
 
 // 1 at the tokens of assistant messages, found by rendering the template up to and past each. i8 [T]. Turns that the template writes
