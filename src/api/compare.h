@@ -1,4 +1,5 @@
-// compare: how far the next-token distributions of two checkpoints lie apart, over the same prompts: what quantization cost.
+// compare: how far the next-token distributions of two checkpoints lie apart, over the same prompts: what quantization cost. One model
+// is in memory at a time; of the first one, its last hidden rows and its head stay.
 #pragma once
 
 #include <cstdint>
@@ -9,47 +10,46 @@
 #include "api/media_flags.h"
 #include "base/json.h"
 #include "base/progress.h"
+#include "eval/divergence.h"
 
 namespace statera {
 
 struct CompareOptions {
-  std::string a, b, dtype = "fp32";
-  std::vector<std::string> messages;
+  std::string a, b, dtype = "fp32", scratch;
+  std::vector<std::string> data, messages;
+  int64_t max_length = 0, limit = 0;
   MediaFlags media;
   static constexpr std::string_view positional[] = {"a", "b"};
   template <class V>
   void fields(V& v) {
     v("a", a, "checkpoint folder of the reference");
     v("b", b, "checkpoint folder compared with it");
-    v("messages", messages, "JSON file with conversations (repeatable); a few plain texts of our own when not given");
+    v("data", data, "file of texts or conversations (repeatable): .txt, .jsonl, .json; PATH:FIELD names the texts' field");
+    v("messages", messages,
+      "JSON file with conversations (repeatable); a few plain texts of our own when neither this nor --data is given");
+    v("max_length", max_length,
+      "tokens of a sequence of --data; texts are cut into pieces; 0: 2048, or the model's limit where that is less");
+    v("limit", limit, "sequences of each file of --data; 0: all");
+    v("scratch", scratch, "folder for temporary results (4 bytes per token and hidden unit); the system's when not given");
     v("dtype", dtype, "of activations: fp32, bf16 or fp16; weights keep their stored precision");
     media.fields(v);
   }
 };
 
-// Over positions (rows of logits): KL(A || B) in nats, share of equal most probable tokens, differences of logits.
-struct Divergence {
-  std::string prompt;  // "messages.json #2", or the beginning of the text
-  int64_t positions = 0;
-  double kl_sum = 0, kl_max = 0;
-  int64_t agreed = 0;
-  double logit_max = 0;  // largest |A - B|
-  double kl_mean() const { return positions ? kl_sum / static_cast<double>(positions) : 0; }
-  double agreement() const { return positions ? static_cast<double>(agreed) / static_cast<double>(positions) : 0; }
-  void add(const Divergence& other);
-  Json to_json() const;
-};
-
 struct CompareReport {
   std::string a, b;
-  Divergence total;
-  std::vector<Divergence> prompts;
+  Divergence total, text, vision;       // text, vision: positions without and with a picture or clip before them in their sequence
+  std::vector<Divergence> by_position;  // by the position in the sequence: 0-15, 16-63, ...; empty buckets left out
+  std::vector<Divergence> prompts;      // by sequence
+  uint64_t scratch_bytes = 0;
+  uint64_t peak_rss = 0;  // of this process, bytes
   double seconds = 0;
   Json to_json() const;
   std::string to_text() const;
 };
 
-// Prompts are made with A's tokenizer and template. Error(mismatch) when B's vocabulary is of another size.
+// Prompts are made with A's tokenizer and template. Positions before an image or video placeholder are left out: what follows them is no
+// choice of the model. Error(mismatch) when B's vocabulary is of another size; errors of the data name file and line.
 CompareReport compare(const CompareOptions& options, const ProgressSink& progress = {});
 
 }  // namespace statera

@@ -17,7 +17,8 @@ int run(Invocation& in) {
 
 extern const Command kCommand_compare{"compare", "KL divergence and agreement of two checkpoints",
                                       "statera compare MODEL MODEL-W4\n"
-                                      "statera compare MODEL MODEL-W4 --messages messages.json",
+                                      "statera compare MODEL MODEL-W4 --messages messages.json\n"
+                                      "statera compare MODEL MODEL-W4 --data chats.jsonl --data wiki.txt --limit 200 --json",
                                       run};
 
 }  // namespace statera
