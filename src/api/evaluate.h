@@ -18,7 +18,7 @@ struct EvaluateOptions {
   std::string model, tasks, out, dtype = "fp32";
   std::vector<std::string> data;
   int64_t max_length = 0, stride = 0;
-  std::string metric = "exact", prompt = "{question}\nAnswer the question using a single word or phrase.";
+  std::string metric = "exact", prompt;
   int64_t max_new_tokens = 64, limit = 0, max_running = 16, prefill_tokens = 2048;
   MediaFlags media;
   static constexpr std::string_view positional[] = {"model"};
@@ -33,7 +33,9 @@ struct EvaluateOptions {
     v("max_length", max_length, "perplexity: tokens of a window; 0: 2048, or the model's limit where that is less");
     v("stride", stride, "perplexity: tokens between the starts of two windows; 0: max_length (disjoint windows)");
     v("metric", metric, "vqa: exact, relaxed (numbers within 5 %), anls or vqa (VQA accuracy)");
-    v("prompt", prompt, "vqa: what is asked, with {question} in it; pictures come before it");
+    v("prompt", prompt,
+      "vqa: what is asked after the pictures, with {question} in it; when not given, the question and a line that asks for a single word "
+      "or phrase");
     v("max_new_tokens", max_new_tokens, "vqa: tokens of an answer at most");
     v("dtype", dtype, "of activations: fp32, bf16 or fp16; weights keep their stored precision");
     v("max_running", max_running, "questions that are answered together");

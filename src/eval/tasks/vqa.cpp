@@ -14,24 +14,27 @@ namespace statera {
 namespace {
 
 constexpr std::string_view kSlot = "{question}";
+constexpr const char* kPrompt = "{question}\nAnswer the question using a single word or phrase.";
+
+std::string template_of(const TaskOptions& o) { return o.prompt.empty() ? kPrompt : o.prompt; }
 
 Json settings(const TaskJob& job) {
   const TaskOptions& o = job.options;
   if (!answer_metric(o.metric))
     throw Error(ErrorKind::usage, "metric: \"" + o.metric + "\" is none of exact, relaxed, anls and vqa" +
                                       did_you_mean(o.metric, {"exact", "relaxed", "anls", "vqa"}));
-  if (o.prompt.find(kSlot) == o.prompt.npos) throw Error(ErrorKind::usage, "prompt: has no {question} in it");
+  if (template_of(o).find(kSlot) == std::string::npos) throw Error(ErrorKind::usage, "prompt: has no {question} in it");
   if (o.max_new_tokens < 1) throw Error(ErrorKind::usage, "max_new_tokens: must be 1 or more");
   Json out = Json::object();
   out.set("metric", o.metric);
-  out.set("prompt", o.prompt);
+  out.set("prompt", template_of(o));
   out.set("max_new_tokens", o.max_new_tokens);
   out.set("decoding", "greedy");
   return out;
 }
 
 std::string prompt_of(const TaskJob& job, const Question& q) {
-  std::string out = job.options.prompt;
+  std::string out = template_of(job.options);
   for (size_t at = out.find(kSlot); at != out.npos; at = out.find(kSlot, at + q.question.size())) out.replace(at, kSlot.size(), q.question);
   return out;
 }
