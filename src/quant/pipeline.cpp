@@ -109,8 +109,15 @@ std::vector<std::pair<std::string, std::string>> small_files(const OutputPlan& p
 }
 
 Recipe recipe_of(const QuantizeSettings& s) {
-  return method_named(s.method).make_steps(
-      {s.plan.weights, s.plan.act, s.seed, s.search_tokens, s.data ? s.data->summary.tokens : 0, s.smooth_alpha, s.mbq});
+  RecipeOptions options;
+  options.act = s.plan.act;
+  options.seed = s.seed;
+  options.search_tokens = s.search_tokens;
+  options.data_tokens = s.data ? s.data->summary.tokens : 0;
+  options.smooth_alpha = s.smooth_alpha;
+  options.gptq = s.gptq;
+  options.mbq = s.mbq;
+  return make_recipe(s.method, options);
 }
 
 bool wants_data(const Recipe& recipe) {

@@ -18,7 +18,7 @@ namespace statera {
 struct CalibData;  // calib/sample.h
 
 struct QuantizeSettings {
-  std::string method = "rtn";
+  std::string method = "rtn";  // names joined by '+' (make_recipe)
   PlanOptions plan;
   uint64_t seed = 0;
   uint64_t max_ram = 0;    // bytes; 0: no limit. Compared with the expectation before work begins
@@ -29,6 +29,7 @@ struct QuantizeSettings {
   bool propagate_original = false;   // a block's inputs come from unrounded blocks
   int64_t search_tokens = 4096;      // input rows that searching steps keep per layer; 0: all
   double smooth_alpha = 0.5;         // of smoothquant
+  GptqSettings gptq;
   MbqSettings mbq;
 };
 

@@ -1,6 +1,7 @@
 // Looking up methods, and the error of a rounded weight, measured in fp32 over row chunks of fixed size.
 #include "quant/recipe.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
@@ -46,6 +47,29 @@ const Method& method_named(std::string_view name) {
   }
   throw Error(ErrorKind::usage,
               "unknown method \"" + std::string(name) + "\"" + did_you_mean(name, names) + " (known: " + join(names, ", ") + ")");
+}
+
+std::vector<std::string> recipe_methods(std::string_view methods) {
+  std::vector<std::string> names = split(methods, '+');
+  for (auto name = names.begin(); name != names.end(); ++name) {
+    const Method& method = method_named(*name);
+    if (std::find(names.begin(), name, *name) != name) throw Error(ErrorKind::usage, "method " + *name + " stands twice in the recipe");
+    if (!method.rounds || name + 1 == names.end()) continue;
+    const std::string next = *(name + 1);
+    throw Error(ErrorKind::usage, method_named(next).rounds
+                                      ? "both " + *name + " and " + next + " round weights: a recipe rounds once, at its end"
+                                      : "method " + next + " comes after " + *name + ", which has rounded the weights: put it before");
+  }
+  if (!method_named(names.back()).rounds) names.emplace_back("rtn");
+  return names;
+}
+
+Recipe make_recipe(std::string_view methods, const RecipeOptions& options) {
+  Recipe recipe;
+  for (const std::string& name : recipe_methods(methods)) {
+    for (auto& step : method_named(name).make_steps(options)) recipe.push_back(std::move(step));
+  }
+  return recipe;
 }
 
 }  // namespace statera

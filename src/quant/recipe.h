@@ -67,8 +67,8 @@ class BlockJob {
   virtual Topology topology() const = 0;
   // The layers of this phase that the user's selection quantizes. Their weights are dense: site.weight->dense() is [N, K].
   virtual std::span<const std::shared_ptr<LinearSite>> layers() const = 0;
-  // What a layer's weight is to become; spec and act of the run.
-  virtual const QSpec& spec() const = 0;
+  // What a layer's weight is to become: bits, group and symmetry may differ between layers.
+  virtual const QSpec& spec(const LinearSite& site) const = 0;
   // What watch() returned for this layer, filled; nullptr when it returned nothing.
   virtual Accumulator* statistics(const LinearSite& site) = 0;
   // The layer is done: its QTensor is encoded and written, and serves the block's next run. Exactly once per layer. `error` is measured
@@ -117,13 +117,20 @@ struct MbqSettings {
   bool median_floor = true;  // no block's rho below the median of all
 };
 
+// How gptq rounds (methods/gptq/algo.h).
+struct GptqSettings {
+  bool act_order = false;  // columns in order of falling activation energy; grids stay those of the original groups
+  double damp = 0.01;      // added to the gram's diagonal, a fraction of its mean
+  bool clip = false;       // ranges by least error instead of the extremes
+};
+
 struct RecipeOptions {
-  QSpec weights;
   std::optional<ActQuant> act;
   uint64_t seed = 0;
   int64_t search_tokens = 4096;  // input rows that a searching step keeps per layer; 0: all
   int64_t data_tokens = 0;       // rows that will be shown
   double smooth_alpha = 0.5;     // smoothquant: 0 leaves activations as they are, 1 makes them even
+  GptqSettings gptq;
   MbqSettings mbq;
 };
 
@@ -131,11 +138,17 @@ struct Method {
   const char* name;     // --method, the name of the folder
   const char* summary;  // one line
   Recipe (*make_steps)(const RecipeOptions& options);
+  bool rounds = false;  // its steps finish layers; others only prepare them for a method that does
 };
 
 // Generated from the folders of src/quant/methods/.
 std::span<const Method* const> methods();
 // Error(usage) naming the nearest method when there is none of that name.
 const Method& method_named(std::string_view name);
+// Steps of methods in the order of their names joined by '+', "mbq+gptq"; round-to-nearest follows when none of them rounds. Error(usage):
+// an unknown method, one named twice, two that round, one behind the rounding.
+Recipe make_recipe(std::string_view methods, const RecipeOptions& options);
+// The same checks; the names, the last of which rounds.
+std::vector<std::string> recipe_methods(std::string_view methods);
 
 }  // namespace statera

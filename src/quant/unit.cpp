@@ -28,7 +28,6 @@ UnitWriter::UnitWriter(const UnitContext& context, const UnitPlan& unit) : conte
     const LayerPlan& l = context.plan.layers[i];
     sites_.push_back(l.site);
     open_.insert(l.site->path);
-    spec_ = l.stored.spec;
   }
 }
 

@@ -46,7 +46,7 @@ class UnitWriter : public BlockJob {
   int64_t index() const override { return unit_.block; }
   Topology topology() const override { return stack() && unit_.block >= 0 ? stack()->topology(unit_.block) : Topology{}; }
   std::span<const std::shared_ptr<LinearSite>> layers() const override { return phase_; }
-  const QSpec& spec() const override { return spec_; }
+  const QSpec& spec(const LinearSite& site) const override { return layer_of(site).stored.spec; }
   Accumulator* statistics(const LinearSite& site) override;
   void measured(const LinearSite& site, const OutputLoss& loss) override;
   void finish(const LinearSite& site, QTensor q, std::optional<RoundingError> error) override;
@@ -69,7 +69,6 @@ class UnitWriter : public BlockJob {
   void check_cancelled() const;
   const UnitContext& context_;
   const UnitPlan& unit_;
-  QSpec spec_;
   std::vector<std::shared_ptr<LinearSite>> sites_, phase_;
   std::map<const LinearSite*, std::unique_ptr<Accumulator>> statistics_;
   std::map<std::shared_ptr<LinearSite>, std::pair<Weight, at::Tensor>> saved_linears_;  // weight and bias

@@ -63,8 +63,9 @@ at::Tensor awq_trial(const at::Tensor& W_NK, const at::Tensor& scale_K, const QS
   return out;
 }
 
-ScaleChoice awq_search(std::span<const at::Tensor> readers_NK, const AwqInput& input, const at::Tensor& mean_abs_K, const QSpec& spec,
-                       const ScaleGridOptions& options) {
+ScaleChoice awq_search(std::span<const at::Tensor> readers_NK, const AwqInput& input, const at::Tensor& mean_abs_K,
+                       std::span<const QSpec> specs, const ScaleGridOptions& options) {
+  check(specs.size() == readers_NK.size(), "a spec for every reader");
   check(input.gram_KK.defined() != input.rows_TK.defined(), "a gram or rows");
   at::Tensor rows_KT;
   if (input.rows_TK.defined()) {
@@ -74,7 +75,7 @@ ScaleChoice awq_search(std::span<const at::Tensor> readers_NK, const AwqInput& i
   }
   return search_scale(mean_abs_K, options, [&](const at::Tensor& scale_K) {
     double loss = 0;
-    for (const at::Tensor& W : readers_NK) loss += squared_loss(W, scale_K, spec, input.gram_KK, rows_KT);
+    for (size_t i = 0; i < readers_NK.size(); ++i) loss += squared_loss(readers_NK[i], scale_K, specs[i], input.gram_KK, rows_KT);
     return loss;
   });
 }

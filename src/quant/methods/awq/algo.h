@@ -22,8 +22,13 @@ struct AwqInput {
   at::Tensor gram_KK = {}, rows_TK = {}, row_weight_T = {};
 };
 // Loss: sum over readers of sum_t c_t |(Q(W s)/s - W) x_t|^2. Does not depend on the number of threads.
-ScaleChoice awq_search(std::span<const at::Tensor> readers_NK, const AwqInput& input, const at::Tensor& mean_abs_K, const QSpec& spec,
-                       const ScaleGridOptions& options = {});
+// specs: of each reader.
+ScaleChoice awq_search(std::span<const at::Tensor> readers_NK, const AwqInput& input, const at::Tensor& mean_abs_K,
+                       std::span<const QSpec> specs, const ScaleGridOptions& options = {});
+inline ScaleChoice awq_search(std::span<const at::Tensor> readers_NK, const AwqInput& input, const at::Tensor& mean_abs_K, const QSpec& spec,
+                              const ScaleGridOptions& options = {}) {
+  return awq_search(readers_NK, input, mean_abs_K, std::vector<QSpec>(readers_NK.size(), spec), options);
+}
 
 // Any other loss: replay gets the readers' trial weights, f32 [N_i, K], and returns the error summed over all samples (weighted_error of
 // the inspected module's outputs, say).

@@ -1,4 +1,4 @@
-// AWQ as a recipe of two steps: scales searched and folded group by group, then round-to-nearest. Each group is judged by the squared
+// AWQ as a step: scales searched and folded group by group; round-to-nearest follows where no other method rounds. Each group is judged by the squared
 // error of its readers' own outputs; no clipping. The arithmetic is in algo.h; here inputs are gathered and scales folded.
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/abs.h>
@@ -78,12 +78,14 @@ class AwqStep : public Step {
     for (const ScaleGroup& group : job.topology().groups) {
       std::shared_ptr<Seen> input;
       std::vector<at::Tensor> weights;
+      std::vector<QSpec> specs;
       for (const Linear& reader : group.readers) {
         auto* seen = dynamic_cast<SeenAccumulator*>(job.statistics(reader.site()));
         if (!seen) continue;
         if (!seen->seen) job.refuse(reader.site(), "no calibration sample reaches it");
         input = seen->seen;
         weights.push_back(reader.site().weight->dense());  // only what will be rounded counts
+        specs.push_back(job.spec(reader.site()));
       }
       if (weights.empty()) continue;
       ScaleGridOptions grid;
@@ -93,7 +95,7 @@ class AwqStep : public Step {
       if (input->gram) in.gram_KK = input->gram->value();
       if (input->keeper) in.rows_TK = input->keeper->rows();
       const at::Tensor mean = (input->sum_K / static_cast<double>(input->rows)).to(at::kFloat);
-      ScaleChoice choice = awq_search(weights, in, mean, job.spec(), grid);
+      ScaleChoice choice = awq_search(weights, in, mean, specs, grid);
       fold_group(job, group, {.group = {}, .readers = {}, .scale_C = choice.scale, .ratio = choice.ratio, .losses = std::move(choice.losses)});
     }
   }
@@ -106,12 +108,11 @@ class AwqStep : public Step {
 Recipe make_steps(const RecipeOptions& options) {
   Recipe recipe;
   recipe.push_back(std::make_unique<AwqStep>(options));
-  for (auto& step : method_named("rtn").make_steps(options)) recipe.push_back(std::move(step));
   return recipe;
 }
 
 }  // namespace
 
-extern const Method kMethod_awq{"awq", "channels that matter scaled up before round-to-nearest; looks at calibration data", make_steps};
+extern const Method kMethod_awq{"awq", "channels that matter scaled up before rounding; looks at calibration data", make_steps};
 
 }  // namespace statera

@@ -16,6 +16,11 @@ namespace {
 
 class GptqStep : public Step {
  public:
+  explicit GptqStep(const GptqSettings& settings) {
+    options_.act_order = settings.act_order;
+    options_.damp = settings.damp;
+    if (settings.clip) options_.clip = ClipSearch{};
+  }
   bool needs_data() const override { return true; }
   bool phased() const override { return true; }
   std::unique_ptr<Accumulator> watch(const LinearSite&) override { return std::make_unique<GramAccumulator>(pool_); }
@@ -27,12 +32,12 @@ class GptqStep : public Step {
       auto* seen = dynamic_cast<GramAccumulator*>(job.statistics(*site));
       if (!seen || !seen->gram()) job.refuse(*site, "no calibration sample reaches it");
       const at::Tensor W = site->weight->dense().contiguous();
-      const RtnResult nearest = rtn_rows(W, job.spec());
+      const RtnResult nearest = rtn_rows(W, job.spec(*site));
       if (nearest.nonfinite > 0) job.refuse(*site, "holds NaN or infinite weights");
       const at::Tensor& gram = seen->gram()->value();
       auto [factor, fresh] = factors.try_emplace(seen->gram().get());
-      if (fresh) factor->second = gptq_factor(gram);
-      GptqResult r = gptq(W, factor->second, job.spec());
+      if (fresh) factor->second = gptq_factor(gram, options_);
+      GptqResult r = gptq(W, factor->second, job.spec(*site), options_);
       const at::Tensor wide = W.to(at::kFloat);
       job.measured(*site, {gram_loss(r.q.dequantize() - wide, gram), gram_loss(nearest.q.dequantize() - wide, gram), gram_loss(wide, gram)});
       job.finish(*site, std::move(r.q));
@@ -40,17 +45,18 @@ class GptqStep : public Step {
   }
 
  private:
+  GptqOptions options_;
   std::shared_ptr<GramPool> pool_ = std::make_shared<GramPool>();
 };
 
-Recipe make_steps(const RecipeOptions&) {
+Recipe make_steps(const RecipeOptions& options) {
   Recipe recipe;
-  recipe.push_back(std::make_unique<GptqStep>());
+  recipe.push_back(std::make_unique<GptqStep>(options.gptq));
   return recipe;
 }
 
 }  // namespace
 
-extern const Method kMethod_gptq{"gptq", "column by column, errors made good by later columns; looks at calibration data", make_steps};
+extern const Method kMethod_gptq{"gptq", "column by column, errors made good by later columns; looks at calibration data", make_steps, true};
 
 }  // namespace statera

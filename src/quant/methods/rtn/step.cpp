@@ -10,7 +10,7 @@ class RtnStep : public Step {
  public:
   void apply(BlockJob& job) override {
     for (const auto& site : job.layers()) {
-      RtnResult r = rtn_rows(site->weight->dense().contiguous(), job.spec());
+      RtnResult r = rtn_rows(site->weight->dense().contiguous(), job.spec(*site));
       if (r.nonfinite > 0) job.refuse(*site, "holds NaN or infinite weights");
       job.finish(*site, std::move(r.q), RoundingError{r.error, r.weight});
     }
@@ -25,6 +25,6 @@ Recipe make_steps(const RecipeOptions&) {
 
 }  // namespace
 
-extern const Method kMethod_rtn{"rtn", "round-to-nearest: data-free, streaming, the baseline of all methods", make_steps};
+extern const Method kMethod_rtn{"rtn", "round-to-nearest: data-free, streaming, the baseline of all methods", make_steps, true};
 
 }  // namespace statera

@@ -1,4 +1,4 @@
-// SmoothQuant as a recipe of two steps: the norms of a block take up what makes their readers' inputs uneven, then round-to-nearest.
+// SmoothQuant as a step: the norms of a block take up what makes their readers' inputs uneven; round-to-nearest follows where no other method rounds.
 // Groups behind norms only, as in the paper; the arithmetic is in algo.h.
 #include "base/error.h"
 #include "quant/calib/accumulators.h"
@@ -37,13 +37,12 @@ class SmoothStep : public Step {
 Recipe make_steps(const RecipeOptions& options) {
   Recipe recipe;
   recipe.push_back(std::make_unique<SmoothStep>(options.smooth_alpha));
-  for (auto& step : method_named("rtn").make_steps(options)) recipe.push_back(std::move(step));
   return recipe;
 }
 
 }  // namespace
 
-extern const Method kMethod_smoothquant{"smoothquant", "outliers of activations moved into weights, then round-to-nearest; looks at calibration data",
+extern const Method kMethod_smoothquant{"smoothquant", "outliers of activations moved into weights, before rounding; looks at calibration data",
                                         make_steps};
 
 }  // namespace statera
