@@ -238,6 +238,25 @@ TEST_F(Arranged, PileBlocksAreCutFromWholeDocumentsOfAtMostABlock) {
   EXPECT_EQ(message_of([&] { tiny().data(o); }).find("usage: --parity pile-blocks makes sequences of 512"), 0u);
 }
 
+TEST_F(Arranged, ADocumentOf512TokensIsABlockButNoInterleavedText) {
+  const auto tokens = [](const std::string& text) { return tiny().parts().tokenizer->encode(text).size(); };
+  std::string exact = "a text";
+  while (tokens(exact) < 512) exact += " a";
+  ASSERT_EQ(tokens(exact), 512u);
+  write_text(dir / "exact.txt", exact);
+  EXPECT_EQ(tiny().data({.data = {dir / "exact.txt"}, .n_samples = 1, .max_seq_len = 512, .parity = {"pile-blocks"}}).samples.size(), 1u);
+  CalibOptions o = plain;
+  o.interleave = dir / "exact.txt";
+  o.n_samples = 2;
+  EXPECT_NE(message_of([&] { tiny().data(o); }).find("has 0 documents of more than 512"), std::string::npos);
+  write_text(dir / "exact.txt", exact + " a");
+  EXPECT_EQ(tiny().data(o).samples.size(), 1u);
+  EXPECT_NE(message_of([&] {
+              tiny().data({.data = {dir / "exact.txt"}, .n_samples = 1, .max_seq_len = 512, .parity = {"pile-blocks"}});
+            }).find("gives no sample"),
+            std::string::npos);
+}
+
 TEST(ParityNames, AreOneByOneOrAll) {
   EXPECT_TRUE(parse_parity({"flat-positions"}).flat_positions);
   EXPECT_FALSE(parse_parity({"flat-positions"}).numpy_shuffle);

@@ -20,7 +20,8 @@ bool ends(std::string_view path, std::string_view suffix) {
 }
 
 constexpr std::string_view kZst = ".zst";
-constexpr uint64_t kMostJson = 1u << 30;  // a .json is parsed as a whole
+constexpr uint64_t kMostJson = 1u << 30;       // a .json is parsed as a whole
+constexpr uint64_t kReleaseEvery = 16u << 20;  // pages of a file of lines do not stay in memory
 
 // The name that says how the content reads: without .zst.
 std::string_view plain_name(std::string_view path) { return ends(path, kZst) ? path.substr(0, path.size() - kZst.size()) : path; }
@@ -81,7 +82,12 @@ void ItemFile::index(std::string_view text) {
     }
     open = false;
   };
+  uint64_t released = 0;
   for (uint64_t at = 0; at < text.size();) {
+    if (at - released >= kReleaseEvery) {
+      map_.release(released, at - released);
+      released = at;
+    }
     uint64_t end = std::min<uint64_t>(text.find('\n', at), text.size());
     ++line;
     const bool blank = trim(text.substr(at, end - at)).empty();
@@ -95,6 +101,7 @@ void ItemFile::index(std::string_view text) {
     at = end + 1;
   }
   close(text.size());
+  map_.release(0, map_.size());
 }
 
 Json ItemFile::item(size_t i) const {
@@ -102,8 +109,9 @@ Json ItemFile::item(size_t i) const {
   const auto [offset, length] = spans_.at(i);
   const char* base = held_.empty() ? reinterpret_cast<const char*>(map_.data()) : held_.data();
   const std::string_view text = trim({base + offset, static_cast<size_t>(length)});
-  if (is_text_) return Json(text);
-  return Json::parse(text, where(i));
+  Json out = is_text_ ? Json(text) : Json::parse(text, where(i));
+  map_.release(offset, length);
+  return out;
 }
 
 std::string ItemFile::where(size_t i) const {

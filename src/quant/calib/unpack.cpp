@@ -17,6 +17,8 @@
 namespace statera {
 namespace {
 
+constexpr uint64_t kReleaseEvery = 16u << 20;  // pages of the packed file do not stay in memory
+
 class TemporaryFile {
  public:
   TemporaryFile() : path_(std::filesystem::temp_directory_path().string() + "/statera-unpacked-XXXXXX") {
@@ -55,7 +57,7 @@ MappedFile unpack_zstd(const std::string& path, const UnpackLimits& limits) {
   check(context != nullptr, "zstd context");
   std::vector<char> piece(ZSTD_DStreamOutSize());
   ZSTD_inBuffer in{packed.data(), static_cast<size_t>(packed.size()), 0};
-  uint64_t unpacked = 0;
+  uint64_t unpacked = 0, released = 0;
   // 0 after a whole frame; before the first one nothing is whole yet.
   size_t expects = 1;
   for (bool more = true; more;) {
@@ -67,6 +69,10 @@ MappedFile unpack_zstd(const std::string& path, const UnpackLimits& limits) {
       throw Error(ErrorKind::bad_file, path + ": unpacks to more than " + human_bytes(static_cast<double>(most)) + ", " +
                                            std::to_string(most / std::max<uint64_t>(packed.size(), 1)) + " times its size: refused");
     out.write(piece.data(), buffer.pos);
+    if (in.pos - released >= kReleaseEvery) {
+      packed.release(released, in.pos - released);
+      released = in.pos;
+    }
     // A full buffer may leave more of the frame inside the decoder than the input shows.
     more = in.pos < in.size || (expects != 0 && buffer.pos == buffer.size);
   }
