@@ -3,11 +3,13 @@
 
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <cctype>
 #include <cmath>
 #include <cstdlib>
 
 #include "api/guard.h"
+#include "api/recipe.h"
 #include "api/version.h"
 #include "base/error.h"
 #include "base/heap.h"
@@ -15,9 +17,28 @@
 #include "ckpt/checkpoint_source.h"
 #include "quant/calib/sample.h"
 #include "quant/pipeline.h"
+#include "quant/recipes/targets.h"
 
 namespace statera {
 namespace {
+
+std::string one_of(const std::string& value, const char* flag, const std::vector<std::string>& known) {
+  if (std::find(known.begin(), known.end(), value) != known.end()) return value;
+  throw Error(ErrorKind::usage, std::string(flag) + " must be " + join(known, " or ") + ", is \"" + value + "\"");
+}
+
+void set_methods(const QuantizeOptions& o, QuantizeSettings& s) {
+  recipe_methods(o.method);
+  s.method = o.method;
+  if (!(o.smooth_alpha >= 0 && o.smooth_alpha <= 1)) throw Error(ErrorKind::usage, "--smooth-alpha must be between 0 and 1");
+  s.smooth_alpha = o.smooth_alpha;
+  if (!(o.gptq_damp >= 0 && o.gptq_damp <= 1)) throw Error(ErrorKind::usage, "--gptq-damp must be between 0 and 1");
+  s.gptq = {o.gptq_act_order, o.gptq_damp, o.gptq_clip};
+  s.mbq.reweight = o.mbq_reweight;
+  s.mbq.squared = one_of(o.mbq_loss, "--mbq-loss", {"mae", "mse"}) == "mse";
+  s.mbq.own_mean = one_of(o.mbq_norm, "--mbq-norm", {"common", "own"}) == "own";
+  s.mbq.median_floor = o.mbq_floor;
+}
 
 QuantizeSettings settings_of(const QuantizeOptions& o) {
   if (o.sym && o.asym) throw Error(ErrorKind::usage, "--sym and --asym exclude each other");
@@ -25,10 +46,13 @@ QuantizeSettings settings_of(const QuantizeOptions& o) {
   if (o.w_bits < 2 || o.w_bits > 8) throw Error(ErrorKind::usage, "--w-bits must be between 2 and 8, is " + std::to_string(o.w_bits));
   if (o.seed < 0) throw Error(ErrorKind::usage, "--seed must not be negative");
   QuantizeSettings s;
-  s.method = o.method;
+  set_methods(o, s);
   s.plan.weights = {static_cast<int>(o.w_bits), o.w_group.value_or(o.a_bits == 8 ? -1 : 128), !o.asym};
   if (o.a_bits == 8) s.plan.act = ActQuant{8};
-  s.plan.select = {o.quantize_vision, o.quantize_projector, o.quantize_head, o.ignore};
+  s.plan.select = {o.quantize_vision, o.quantize_projector, o.quantize_head, o.ignore, {}};
+  for (const std::string& text : o.override) s.plan.select.overrides.push_back(parse_override(text));
+  s.target_bits = o.target_bits;
+  for (const std::string& target : o.target) s.targets.push_back(one_of(target, "--target", known_targets()));
   s.plan.format = o.format;
   s.plan.max_shard_bytes = parse_bytes(o.max_shard, "--max-shard");
   if (s.plan.max_shard_bytes == 0) throw Error(ErrorKind::usage, "--max-shard must be larger than 0");
@@ -39,8 +63,6 @@ QuantizeSettings settings_of(const QuantizeOptions& o) {
   s.propagate_original = o.propagate == "original";
   if (o.search_tokens < 0) throw Error(ErrorKind::usage, "--search-tokens must not be negative");
   s.search_tokens = o.search_tokens;
-  if (!(o.smooth_alpha >= 0 && o.smooth_alpha <= 1)) throw Error(ErrorKind::usage, "--smooth-alpha must be between 0 and 1");
-  s.smooth_alpha = o.smooth_alpha;
   s.restart = o.restart;
   s.overwrite = o.overwrite;
   s.version = kVersion;
@@ -83,10 +105,13 @@ uint64_t parse_bytes(std::string_view text, std::string_view what) {
   return static_cast<uint64_t>(std::llround(bytes));
 }
 
-QuantizeReport quantize(const QuantizeOptions& options, const ProgressSink& progress, const std::atomic<bool>* cancel) {
+QuantizeReport quantize(const QuantizeOptions& given, const ProgressSink& progress, const std::atomic<bool>* cancel) {
   return guarded([&] {
     return_freed_memory();
+    QuantizeOptions options = given;
+    std::vector<std::string> notes = apply_recipe(options);
     QuantizeSettings settings = settings_of(options);
+    settings.notes = std::move(notes);
     const bool calibrated = needs_data(settings);
     const CalibOptions wanted = calibration_of(options);
     if (calibrated) check_calibration(wanted);

@@ -66,12 +66,24 @@ std::vector<std::string> ignore_list(const std::vector<LayerChoice>& layers) {
   return out;
 }
 
+// 8-bit activations are multiplied with whole rows of codes.
+void check_act(const StoredLinear& l) {
+  if (!l.act) return;
+  if (l.spec.group != -1)
+    throw Error(ErrorKind::usage, "layer " + l.path + ": 8-bit activations take one scale per row of the weights, not groups of " +
+                                      std::to_string(l.spec.group));
+  if (!l.spec.symmetric) throw Error(ErrorKind::usage, "layer " + l.path + ": 8-bit activations take symmetric weights");
+}
+
 class Planner {
  public:
   Planner(const Model& model, const CheckpointSource& source, const PlanOptions& options)
       : source_(source), options_(options), format_(format_named(options.format)), known_(known_tensors(model, source)) {
     choices_ = select_layers(model, source, options.select, options.weights);
-    plan_.warnings = split_fusions(choices_);
+    for (LayerChoice& choice : choices_) {
+      auto bits = options.bits.find(choice.disk_path);
+      if (bits != options.bits.end()) choice.spec.bits = bits->second;
+    }
   }
 
   OutputPlan make() {
@@ -90,6 +102,7 @@ class Planner {
     plan_.result_bytes = plan_.shards.total_bytes;
     finish_units();
     finish_config();
+    plan_.choices = std::move(choices_);
     return std::move(plan_);
   }
 
@@ -112,7 +125,8 @@ class Planner {
         throw Error(ErrorKind::bad_file, source_.checkpoint().place(layer.source) + ": shape " + shape_string(info->shape) + ", expected " +
                                              shape_string(std::vector<int64_t>{choice.site->out, choice.site->in}));
       }
-      layer.stored = {choice.disk_path, choice.site->out, choice.site->in, options_.weights, options_.act, info->dtype};
+      layer.stored = {choice.disk_path, choice.site->out, choice.site->in, choice.spec, options_.act, info->dtype};
+      check_act(layer.stored);
       layer.tensors = with_context("layer " + choice.disk_path, [&] { return format_.plan(layer.stored); });
       for (const TensorPlan& t : layer.tensors) plan_.quantized_bytes += t.bytes();
       plan_.weights += choice.site->out * choice.site->in;
@@ -129,7 +143,9 @@ class Planner {
       plan_.unknown.push_back(info.name);
     else
       plan_.internal_of[info.name] = what.internal;
-    RoleCount& count = plan_.roles[known == known_.end() ? "unknown" : std::string(to_string(what.role))];
+    const std::string role = known == known_.end() ? "unknown" : std::string(to_string(what.role));
+    plan_.role_of[info.name] = role;
+    RoleCount& count = plan_.roles[role];
     count.source_bytes += info.bytes;
     UnitPlan& unit = unit_of(what);
     unit.source_bytes += info.bytes;
@@ -181,10 +197,30 @@ class Planner {
     std::vector<StoredLinear> stored;
     for (const LayerPlan& l : plan_.layers) stored.push_back(l.stored);
     plan_.config = source_.checkpoint().config();
-    plan_.config.set("quantization_config", format_.quantization_config(stored, ignore_list(choices_)));
+    Json config = format_.quantization_config(stored, ignore_list(choices_));
+    name_targets(config);
+    plan_.config.set("quantization_config", std::move(config));
     if (!plan_.unknown.empty()) {
       plan_.warnings.push_back(std::to_string(plan_.unknown.size()) +
                                " tensors that the model does not know are copied as they are, e.g. " + plan_.unknown.front());
+    }
+  }
+
+  // Layers that a group of the config targets by name: also by the name in memory where it differs.
+  void name_targets(Json& config) const {
+    std::map<std::string, std::string> in_memory;
+    for (const LayerPlan& l : plan_.layers) {
+      if (l.stored.path != l.site->path) in_memory[l.stored.path] = l.site->path;
+    }
+    Json* groups = config.find("config_groups");
+    if (!groups || in_memory.empty()) return;
+    for (auto& [name, group] : groups->members()) {
+      Json* targets = group.find("targets");
+      if (!targets) continue;
+      for (const Json& t : Json::Array(targets->as_array("targets"))) {
+        auto it = in_memory.find(t.as_string("targets"));
+        if (it != in_memory.end()) targets->push(it->second);
+      }
     }
   }
 

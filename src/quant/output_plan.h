@@ -39,12 +39,14 @@ struct RoleCount {
 };
 
 struct OutputPlan {
-  std::vector<LayerPlan> layers;
+  std::vector<LayerChoice> choices;  // all linear layers of the model
+  std::vector<LayerPlan> layers;     // those that are quantized
   std::vector<UnitPlan> units;
   ShardPlan shards;
   Json config;  // config.json of the output
   std::map<std::string, RoleCount> roles;
   std::map<std::string, std::string> internal_of;  // on-disk tensor -> internal name, of the model's parameters
+  std::map<std::string, std::string> role_of;      // on-disk tensor of the source -> role
   std::vector<std::string> unknown;                // tensors that the model does not know; kept
   std::vector<std::string> warnings;
   int64_t weights = 0;                          // quantized weights (elements)
@@ -56,6 +58,7 @@ struct PlanOptions {
   QSpec weights;
   std::optional<ActQuant> act;
   SelectOptions select;
+  std::map<std::string, int> bits;  // of single layers by on-disk path, as a bit budget chose them (sensitivity.h)
   std::string format = "compressed-tensors";
   uint64_t max_shard_bytes = kDefaultShardBytes;
 };

@@ -14,6 +14,8 @@
 #include "base/strings.h"
 #include "quant/calib/forward.h"
 #include "quant/manifest.h"
+#include "quant/planning.h"
+#include "quant/recipes/resolved.h"
 #include "quant/sha256.h"
 #include "quant/side_files.h"
 #include "quant/staging.h"
@@ -35,6 +37,7 @@ Json options_json(const QuantizeSettings& s) {
   j.set("w_group", s.plan.weights.group);
   j.set("symmetric", s.plan.weights.symmetric);
   j.set("a_bits", s.plan.act ? s.plan.act->bits : 16);
+  j.set("recipe", resolved_recipe(s));
   j.set("format", s.plan.format);
   j.set("max_shard_bytes", s.plan.max_shard_bytes);
   j.set("quantize_vision", s.plan.select.vision);
@@ -155,13 +158,18 @@ uint64_t expected_ram(const CheckpointSource& source, const OutputPlan& plan) {
 
 class Run {
  public:
-  Run(const Model& model, const CheckpointSource& source, const QuantizeSettings& settings, const std::string& out)
+  Run(const Model& model, const CheckpointSource& source, const QuantizeSettings& settings, const std::string& out,
+      const QuantizeHooks& hooks = {})
       : source_(source), settings_(settings), start_(std::chrono::steady_clock::now()) {
     check_settings(settings);
     recipe_ = recipe_of(settings);
     check(wants_data(recipe_) == (settings.data != nullptr), "calibration data for a method without, or the other way round");
     target_ = check_target(out, source.checkpoint().directory(), settings.overwrite);
-    plan_ = plan_output(model, source, settings.plan);
+    PlanOptions options = settings.plan;
+    bits_ = chosen_bits(model, source, settings, target_ + ".measuring", hooks);
+    if (bits_) options.bits = bits_->bits;
+    plan_ = plan_output(model, source, options);
+    for (std::string& line : check_targets(plan_, settings)) plan_.warnings.push_back(std::move(line));
     check_places();
     sides_ = side_files(source.checkpoint().directory());
     run_ = run_json(model, source, settings, plan_);
@@ -183,8 +191,10 @@ class Run {
     }
   }
 
-  QuantizeReport planned() {
+  QuantizeReport planned(const Model& model) {
     report_.planned_only = true;
+    const uint64_t state = settings_.data ? 3 * Calibrator::state_bytes(model, *settings_.data) : 0;
+    report_.plan = plan_details(plan_, source_, settings_, report_.disk_bytes(), state);
     return report_;
   }
 
@@ -227,7 +237,10 @@ class Run {
     r.units = static_cast<int64_t>(plan_.units.size());
     for (const auto& [name, c] : plan_.roles)
       r.roles.push_back({name, c.quantized_layers, c.kept_layers, c.kept_tensors, c.source_bytes, c.result_bytes});
-    r.warnings = plan_.warnings;
+    r.recipe = resolved_recipe(settings_);
+    if (bits_) r.bits = bits_->to_json();
+    r.warnings = settings_.notes;
+    r.warnings.insert(r.warnings.end(), plan_.warnings.begin(), plan_.warnings.end());
     for (const std::string& name : sides_.left_out) r.warnings.push_back(name + " is not carried over (a pickle or too large)");
     r.expected_ram = expected_ram(source_, plan_);
     if (const CalibData* data = settings_.data) {
@@ -367,6 +380,7 @@ class Run {
   std::chrono::steady_clock::time_point start_;
   Recipe recipe_;
   std::string target_;
+  std::optional<BitChoice> bits_;
   OutputPlan plan_;
   SideFiles sides_;
   Json run_;
@@ -392,12 +406,12 @@ void check_settings(const QuantizeSettings& s) {
 
 QuantizeReport plan_quantization(const Model& model, const CheckpointSource& source, const QuantizeSettings& settings,
                                  const std::string& out) {
-  return Run(model, source, settings, out).planned();
+  return Run(model, source, settings, out).planned(model);
 }
 
 QuantizeReport run_quantization(Model& model, const CheckpointSource& source, const QuantizeSettings& settings, const std::string& out,
                                 const QuantizeHooks& hooks) {
-  return Run(model, source, settings, out).execute(model, hooks);
+  return Run(model, source, settings, out, hooks).execute(model, hooks);
 }
 
 }  // namespace statera

@@ -29,6 +29,9 @@ struct QuantizeSettings {
   bool propagate_original = false;   // a block's inputs come from unrounded blocks
   int64_t search_tokens = 4096;      // input rows that searching steps keep per layer; 0: all
   double smooth_alpha = 0.5;         // of smoothquant
+  std::optional<double> target_bits; // bits per quantized weight, scales included, that a choice of bits by layer may spend (sensitivity.h)
+  std::vector<std::string> targets;  // what must load the result (targets.h); a rule that it breaks is an error
+  std::vector<std::string> notes;    // for the report
   GptqSettings gptq;
   MbqSettings mbq;
 };

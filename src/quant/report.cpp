@@ -122,6 +122,9 @@ Json QuantizeReport::to_json() const {
   j.set("files", std::move(file_list));
   j.set("roles", std::move(role_list));
   j.set("warnings", Json(warnings));
+  j.set("recipe", recipe);
+  if (!bits.is_null()) j.set("bits", bits);
+  if (plan) j.set("plan", plan->to_json());
   if (planned_only) return j;
   j.set("layers", layers_json(layers));
   j.set("seconds", seconds);
@@ -156,6 +159,7 @@ std::string QuantizeReport::to_text() const {
   if (planned_only) {
     for (const auto& [name, bytes] : files) t += fmt::format("  {:>14}  {}\n", bytes, name);
     t += fmt::format("memory needed: about {}\n", size(expected_ram));
+    if (plan) t += plan->to_text();
   } else {
     t += "relative error of the weights, mean and worst:\n";
     for (const auto& [name, s] : by_name(layers)) {

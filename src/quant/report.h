@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "quant/plan_details.h"
 
 namespace statera {
 
@@ -34,6 +35,9 @@ struct QuantizeReport {
   };
 
   bool planned_only = false;
+  std::optional<PlanDetails> plan;  // when only planned
+  Json recipe;                      // every setting, in the form of a recipe file
+  Json bits;                        // what a bit budget chose (recipes/sensitivity.h); null without
   std::string out, method, format;
   int64_t w_bits = 0, w_group = 0, a_bits = 16;
   bool symmetric = true;

@@ -3,6 +3,7 @@
 //   static constexpr std::string_view required[] = {"out"};       flags that must be given
 // bool -> --x / --no-x; int64_t, double, std::string -> --x VALUE (the last one counts); std::vector<std::string> -> repeatable;
 // std::optional of these: no default. A positional is required when it is a string or list whose default is empty.
+// A member `std::vector<std::string> given` gets the names of the flags that were given.
 #pragma once
 
 #include <algorithm>
@@ -102,7 +103,10 @@ void bind_flags(T& options, std::vector<Flag>& out) {
     if constexpr (requires { T::positional; }) flag.positional = listed(T::positional, name);
     if constexpr (requires { T::required; }) flag.required = listed(T::required, name);
     flag.required |= flag.positional && flag.fallback.empty() && !kOptional<M>;
-    flag.set = [&member, spelled = flag.spelling()](const std::vector<std::string>& v) { member = FlagType<M>::parse(spelled, v); };
+    flag.set = [&member, spelled = flag.spelling(), &options, name](const std::vector<std::string>& v) {
+      member = FlagType<M>::parse(spelled, v);
+      if constexpr (requires { options.given; }) options.given.emplace_back(name);
+    };
     out.push_back(std::move(flag));
   };
   options.fields(visit);

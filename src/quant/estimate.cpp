@@ -1,0 +1,100 @@
+// Counts: a block runs once per observation and once to go on; grams, factors and candidates by their matrix products. What is not a
+// matrix product or rounding (attention, norms, disk) is left out, so the estimate is low for long sequences.
+#include "quant/estimate.h"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/matmul.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "base/threads.h"
+#include "quant/calib/sample.h"
+#include "quant/recipes/trial.h"
+
+namespace statera {
+namespace {
+
+constexpr double kMeasuredSeconds = 0.08;
+
+// Units of work a second; `work` does `amount` of them.
+template <class F>
+double rate(double amount, F&& work) {
+  using Clock = std::chrono::steady_clock;
+  work();  // first touch
+  int64_t rounds = 0;
+  const auto begin = Clock::now();
+  double seconds = 0;
+  for (; seconds < kMeasuredSeconds; ++rounds) {
+    work();
+    seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+  }
+  return amount * static_cast<double>(rounds) / seconds;
+}
+
+double rounding_rate(const OutputPlan& plan) {
+  const QSpec spec{plan.layers.front().stored.spec.bits, 64, plan.layers.front().stored.spec.symmetric};
+  at::Tensor W = at::empty({512, 1024}, at::kFloat);
+  for (int64_t i = 0; i < W.numel(); ++i) W.mutable_data_ptr<float>()[i] = static_cast<float>((i * 7919) % 1009) / 1009.0f - 0.5f;
+  auto site = std::make_shared<LinearSite>();
+  site->out = W.size(0);
+  site->in = W.size(1);
+  site->weight = make_dense(W);
+  return rate(static_cast<double>(W.numel()), [&] { round_to_nearest(site, spec, "measurement"); });
+}
+
+double product_rate() {
+  const int64_t n = 384, pieces = std::max(1, num_threads());
+  const at::Tensor a = at::empty({n, n}, at::kFloat).fill_(0.5), b = at::empty({n, n}, at::kFloat).fill_(0.25);
+  return rate(2.0 * static_cast<double>(n * n * n * pieces), [&] {
+    parallel_for(pieces, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) at::matmul(a, b);
+    });
+  });
+}
+
+struct Counts {
+  double weights = 0, operations = 0;
+};
+
+Counts count(const OutputPlan& plan, const std::vector<std::string>& methods, const CalibData* data, int64_t search_tokens) {
+  Counts c;
+  double all = 0;  // weights of layers that samples run through
+  for (const LayerChoice& l : plan.choices) {
+    if (l.site->block >= 0 && l.site->role != Role::vision) all += static_cast<double>(l.site->out) * static_cast<double>(l.site->in);
+  }
+  const double tokens = data ? static_cast<double>(data->summary.tokens) : 0, forward = 2 * all * tokens;
+  if (data) c.operations += forward;  // on to the next block
+  for (const std::string& method : methods) {
+    if (method != "rtn") c.operations += forward * (method == "gptq" ? 3 : 1);  // observed, gptq phase by phase
+    if (method == "mbq") c.operations += 4 * forward;                          // forward and backward, blocks computed twice
+  }
+  for (const LayerPlan& l : plan.layers) {
+    const double N = static_cast<double>(l.stored.out), K = static_cast<double>(l.stored.in);
+    c.weights += N * K;
+    const double rows = search_tokens > 0 ? std::min(tokens, static_cast<double>(search_tokens)) : tokens;
+    for (const std::string& method : methods) {
+      if (method == "gptq") c.operations += K * K * tokens + K * K * K / 3 + N * K * K + 2 * N * K * K;  // gram, factor, rounding, losses
+      if (method == "awq" || method == "mbq") {
+        c.weights += 20 * N * K;
+        c.operations += 20 * 2 * N * K * std::min(rows, method == "awq" ? K : rows);
+      }
+    }
+  }
+  return c;
+}
+
+}  // namespace
+
+PlanDetails::Time estimate_time(const OutputPlan& plan, const std::vector<std::string>& methods, const CalibData* data, int64_t search_tokens) {
+  const Counts c = count(plan, methods, data, search_tokens);
+  PlanDetails::Time t;
+  t.weights = c.weights;
+  t.operations = c.operations;
+  t.weights_per_second = rounding_rate(plan);
+  t.operations_per_second = product_rate();
+  t.seconds = t.weights / t.weights_per_second + t.operations / t.operations_per_second;
+  return t;
+}
+
+}  // namespace statera
