@@ -18,6 +18,7 @@
 #include "api/loaded.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/heap.h"
 #include "base/strings.h"
 #include "base/threads.h"
 #include "eval/documents.h"
@@ -149,12 +150,17 @@ at::Tensor hidden_of(const Model& model, ModelInputs inputs) {
   return forward_hidden(model, inputs, pass);
 }
 
-// Lets go of every weight but those that head() reads: packed ones are freed, mapped ones leave memory.
+// Pages of the files leave memory; mapped weights come back when they are used, what was packed does not need them any more.
+void release_pages(const Loaded& loaded) {
+  for (const std::string& name : loaded.checkpoint.names()) loaded.checkpoint.release(name);
+}
+
+// Lets go of every weight but those that head() reads.
 void keep_head(const Loaded& loaded) {
   for (auto& [path, site] : loaded.model->params.linears) {
     if (site->role != Role::head && site->role != Role::embedding) site->weight.reset();
   }
-  for (const std::string& name : loaded.checkpoint.names()) loaded.checkpoint.release(name);
+  release_pages(loaded);
 }
 
 // What the data says about each row of a sequence.
@@ -247,7 +253,9 @@ CompareReport run(const CompareOptions& options, const ProgressSink& sink) {
   c10::InferenceMode no_gradients;
   const auto start = std::chrono::steady_clock::now();
   const LoadOptions load{options.dtype};
+  return_freed_memory();  // of A, before B needs as much
   const Loaded a = open_model(options.a, load);
+  release_pages(a);
   require_equal_vocabularies(options, *a.model);
   PromptParts parts = read_prompt_parts(options.a, *a.model);
   const Sequences sequences(options, parts.tokenizer ? &*parts.tokenizer : nullptr, a.model->limits().max_positions);
@@ -261,6 +269,7 @@ CompareReport run(const CompareOptions& options, const ProgressSink& sink) {
   }
   keep_head(a);
   const Loaded b = open_model(options.b, load);
+  release_pages(b);
   parts.model = b.model.get();
   Comparison comparison(*a.model, *b.model);
   for (size_t i = 0; i < sequences.size(); ++i) {

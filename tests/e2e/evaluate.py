@@ -2,6 +2,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,6 +43,23 @@ c.check("contexts add up", both["text_context"]["positions"] + both["vision_cont
 c.check("six sequences", len(both["prompts"]) == 6, len(both["prompts"]))
 c.check("the temporary file has gone", not list(W.glob("statera_spill*")))
 c.good("compare as text", "compare", EXAMPLE, W / "w4")
+
+# ---- one model in memory at a time: what a larger model adds to the peak is less than two of it
+config = json.loads((EXAMPLE / "config.json").read_text())
+config["text_config"].update(num_hidden_layers=12, intermediate_size=4096, hidden_size=768, num_attention_heads=12, num_key_value_heads=12)
+config["vision_config"].update(out_hidden_size=768)
+(W / "config.json").write_text(json.dumps(config))
+c.good("init", "init", W / "config.json", "--out", W / "large", "--seed", "3")
+for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "preprocessor_config.json"):
+    shutil.copy(EXAMPLE / name, W / "large" / name)
+c.good("quantize it", "quantize", W / "large", "--out", W / "large8", "--w-bits", "8", "--w-group", "-1")
+floor = json.loads(c.good("the peak of small ones", "compare", EXAMPLE, EXAMPLE, "--messages", messages, "--json").stdout)["peak_rss"]
+# Packed weights are made from the file's pages, both in memory while a model is opened.
+for name, most in (("large", 1.6), ("large8", 2.6)):
+    size = sum(f.stat().st_size for f in (W / name).glob("*.safetensors"))
+    r = c.good(f"compare of {name}", "compare", W / name, W / name, "--messages", messages, "--json")
+    added = (json.loads(r.stdout)["peak_rss"] - floor) / size
+    c.check(f"{name} stands in memory once", added < most, f"{added:.2f} times its {size >> 20} MiB")
 
 # ---- questions: kill -9 while answering, then again
 with open(W / "q.jsonl", "w") as f:

@@ -221,7 +221,11 @@ TaskResult run(const TaskJob& job) {
       resumed += old != nullptr;
       lines.push_back(old ? *old : fresh[i]);
     }
-    progress.advance(static_cast<double>(batch.size()), job.path);
+    if (fresh.empty()) {
+      progress.resume_at(static_cast<double>(to));
+    } else {
+      progress.advance(static_cast<double>(batch.size()), job.path);
+    }
   }
   progress.finish();
   TaskResult out = summarise(pieces, lines, cover(job, texts, pieces));
