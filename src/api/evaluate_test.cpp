@@ -7,6 +7,7 @@
 #include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cmath>
 #include <functional>
 
@@ -162,6 +163,20 @@ TEST(Evaluate, AKilledRunGoesOnWithIdenticalBytes) {
     o.prefill_tokens += 7;
     EXPECT_NE(fault([&] { evaluate(o); }).find("mismatch: " + log + ": made with other settings (prefill_tokens: "), std::string::npos);
   }
+}
+
+TEST(Evaluate, AnInterruptIsSaidAndTheLogGoesOn) {
+  TempDir dir;
+  EvaluateOptions o = questions(dir, six_questions());
+  o.out = dir / "out";
+  std::atomic<bool> stop = false;
+  const ProgressSink after_two = [&](const ProgressEvent& e) { stop = stop || e.done >= 2; };
+  EXPECT_NE(fault([&] { evaluate(o, after_two, &stop); }).find("interrupted: "), std::string::npos);
+  const size_t lines = split(read_file(o.out + "/vqa.jsonl"), '\n').size();
+  EXPECT_LT(lines, 8u);
+  EXPECT_EQ(evaluate(o).results[0].samples, 6);
+  stop = true;
+  EXPECT_NE(fault([&] { evaluate(perplexity(kText, 64, 64), {}, &stop); }).find("interrupted: "), std::string::npos);
 }
 
 TEST(Evaluate, AnswersAreScoredAndLogged) {

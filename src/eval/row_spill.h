@@ -17,7 +17,7 @@ class RowSpill {
   ~RowSpill();
   RowSpill(const RowSpill&) = delete;
   RowSpill& operator=(const RowSpill&) = delete;
-  // Keeps a floating tensor as it is, dtype and all. Error(io) when the disk has no room for it, saying how much is missing.
+  // Keeps a tensor as it is, dtype and all. Error(io) when the disk has no room for it, saying how much is missing.
   void append(const at::Tensor& rows);
   // Tensor number i, bit for bit.
   at::Tensor read(size_t i) const;
