@@ -33,6 +33,7 @@ void set_methods(const QuantizeOptions& o, QuantizeSettings& s) {
   if (!(o.smooth_alpha >= 0 && o.smooth_alpha <= 1)) throw Error(ErrorKind::usage, "--smooth-alpha must be between 0 and 1");
   s.smooth_alpha = o.smooth_alpha;
   if (!(o.gptq_damp >= 0 && o.gptq_damp <= 1)) throw Error(ErrorKind::usage, "--gptq-damp must be between 0 and 1");
+  s.awq_clip = o.awq_clip;
   s.gptq = {o.gptq_act_order, o.gptq_damp, o.gptq_clip};
   s.mbq.reweight = o.mbq_reweight;
   s.mbq.squared = one_of(o.mbq_loss, "--mbq-loss", {"mae", "mse"}) == "mse";

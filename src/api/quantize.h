@@ -31,7 +31,7 @@ struct QuantizeOptions {
   bool few_shot = false;
   std::vector<std::string> parity;
   double smooth_alpha = 0.5;
-  bool gptq_act_order = false, gptq_clip = false;
+  bool awq_clip = false, gptq_act_order = false, gptq_clip = false;
   double gptq_damp = 0.01;
   bool mbq_reweight = true, mbq_floor = true;
   std::string mbq_loss = "mae", mbq_norm = "common";
@@ -75,6 +75,7 @@ struct QuantizeOptions {
     v("max_seq_len", max_seq_len, "longest calibration sequence, tokens");
     v("search_tokens", search_tokens, "calibration rows that a searching method keeps per layer, 0: all");
     v("smooth_alpha", smooth_alpha, "smoothquant: 0 leaves activations as they are, 1 makes their channels even");
+    v("awq_clip", awq_clip, "awq: search each group's range for the least error of the layer's output, after the scales");
     v("gptq_act_order", gptq_act_order, "gptq: round columns in order of falling activation energy");
     v("gptq_damp", gptq_damp, "gptq: added to the diagonal of the input's second moments, a fraction of its mean");
     v("gptq_clip", gptq_clip, "gptq: search each group's range for the least error");

@@ -1,6 +1,7 @@
 // Recipe files under flags, end to end on a tiny checkpoint.
 #include "api/recipe.h"
 
+#include <ATen/TensorOperators.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -124,6 +125,32 @@ TEST_F(RecipeUnderFlags, StepsComposeAndTheResolvedRecipeStandsInTheManifest) {
   quantize(flags);
   for (const char* name : {"model.safetensors", "config.json", "statera.json"})
     EXPECT_EQ(read_file((dir_ / "out") + "/" + name), read_file((dir_ / "flags") + "/" + name)) << name;
+}
+
+TEST_F(RecipeUnderFlags, ClippingNarrowsRangesExceptOfQueriesAndKeys) {
+  QuantizeOptions o;
+  o.model = std::string(STATERA_SOURCE_DIR) + "/examples/tiny-qwen3-vl";
+  o.method = "awq";
+  o.w_bits = 3;
+  o.w_group = 32;
+  o.n_samples = 2;
+  o.max_seq_len = 64;
+  o.out = dir_ / "plain";
+  quantize(o);
+  o.awq_clip = true;
+  o.out = dir_ / "clipped";
+  quantize(o);
+  const Checkpoint plain = Checkpoint::open(dir_ / "plain"), clipped = Checkpoint::open(dir_ / "clipped");
+  // The first block: later ones see other inputs.
+  const std::string block = "model.language_model.layers.0.";
+  for (const char* kept : {"self_attn.q_proj", "self_attn.k_proj"})
+    EXPECT_TRUE(plain.tensor(block + kept + ".weight_scale").equal(clipped.tensor(block + kept + ".weight_scale"))) << kept;
+  for (const char* narrowed : {"self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.down_proj"}) {
+    const at::Tensor a = plain.tensor(block + narrowed + ".weight_scale").to(at::kFloat), b = clipped.tensor(block + narrowed + ".weight_scale").to(at::kFloat);
+    EXPECT_LE((b - a).max().item<float>(), 0) << narrowed;
+    EXPECT_LT((b / a).min().item<float>(), 0.9) << narrowed;
+    EXPECT_GT((b / a).min().item<float>(), 0.49) << narrowed;
+  }
 }
 
 TEST_F(RecipeUnderFlags, BitsByBudgetAreMeasuredOnTheDataWhereThereAreAny) {

@@ -18,7 +18,9 @@ int run(Invocation& in) {
 extern const Command kCommand_quantize{"quantize", "write a quantized checkpoint, block by block",
                                        "statera quantize MODEL --out DIR --w-bits 4 --w-group 128\n"
                                        "statera quantize MODEL --out DIR --w-bits 8 --a-bits 8\n"
-                                       "statera quantize MODEL --out DIR --w-bits 3 --asym --ignore 'layers\\.0\\.' --plan",
+                                       "statera quantize MODEL --out DIR --w-bits 3 --asym --ignore 'layers\\.0\\.' --plan\n"
+                                       "statera quantize MODEL --out DIR --method awq+gptq --override bits=8:down_proj --target vllm\n"
+                                       "statera quantize MODEL --out DIR --recipe recipe.yaml --target-bits 4.5",
                                        run};
 
 }  // namespace statera

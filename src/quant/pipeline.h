@@ -32,6 +32,7 @@ struct QuantizeSettings {
   std::optional<double> target_bits; // bits per quantized weight, scales included, that a choice of bits by layer may spend (sensitivity.h)
   std::vector<std::string> targets;  // what must load the result (targets.h); a rule that it breaks is an error
   std::vector<std::string> notes;    // for the report
+  bool awq_clip = false;
   GptqSettings gptq;
   MbqSettings mbq;
 };

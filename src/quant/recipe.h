@@ -130,6 +130,7 @@ struct RecipeOptions {
   int64_t search_tokens = 4096;  // input rows that a searching step keeps per layer; 0: all
   int64_t data_tokens = 0;       // rows that will be shown
   double smooth_alpha = 0.5;     // smoothquant: 0 leaves activations as they are, 1 makes them even
+  bool awq_clip = false;         // awq: a search for clipped ranges after the scales
   GptqSettings gptq;
   MbqSettings mbq;
 };

@@ -69,6 +69,25 @@ TEST(Flags, EveryKindOfMemberIsRead) {
   EXPECT_EQ(s.packed, false);
 }
 
+struct Asking {
+  int64_t n_samples = 128;
+  bool sym = true;
+  std::vector<std::string> given;
+  template <class V>
+  void fields(V& v) {
+    v("n_samples", n_samples, "samples");
+    v("sym", sym, "symmetric");
+  }
+};
+
+TEST(Flags, AStructMayAskWhichWereGiven) {
+  Asking options;
+  std::vector<Flag> flags;
+  bind_flags(options, flags);
+  parse_flags(flags, {"--n-samples", "128"});
+  EXPECT_EQ(options.given, std::vector<std::string>{"n_samples"});
+}
+
 TEST(Flags, WhatIsNotGivenKeepsItsDefault) {
   Sample s = parse({"--out", "o", "dir"});
   EXPECT_TRUE(s.sym);

@@ -10,6 +10,8 @@ Json step_options(const std::string& method, const QuantizeSettings& s) {
     j.set("act_order", s.gptq.act_order);
     j.set("damp", s.gptq.damp);
     j.set("clip", s.gptq.clip);
+  } else if (method == "awq") {
+    j.set("clip", s.awq_clip);
   } else if (method == "smoothquant") {
     j.set("alpha", s.smooth_alpha);
   } else if (method == "mbq") {

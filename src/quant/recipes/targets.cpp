@@ -40,8 +40,8 @@ const std::vector<Rule>& vllm_rules() {
 
 const std::vector<Rule>& transformers_rules() {
   static const std::vector<Rule> rules = {
-      {"zero points of so few outputs take one word, which its reader cannot unpack (symmetric weights have none)",
-       [](const LayerPlan& l) { return !l.stored.act && !l.stored.spec.symmetric && l.stored.out * l.stored.spec.bits <= 32; }},
+      {"packed zero points do not fit what it makes room for (run_compressed=False reads them; symmetric weights have none)",
+       [](const LayerPlan& l) { return !l.stored.act && !l.stored.spec.symmetric; }},
       {"the group does not divide the input width",
        [](const LayerPlan& l) { return l.stored.spec.group > 0 && l.stored.in % l.stored.spec.group != 0; }},
   };

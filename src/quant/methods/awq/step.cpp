@@ -1,5 +1,5 @@
 // AWQ as a step: scales searched and folded group by group; round-to-nearest follows where no other method rounds. Each group is judged by the squared
-// error of its readers' own outputs; no clipping. The arithmetic is in algo.h; here inputs are gathered and scales folded.
+// error of its readers' own outputs. Clipping, on request, is clip_step.h. The arithmetic is in algo.h; here inputs are gathered and scales folded.
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/abs.h>
 #include <ATen/ops/sum.h>
@@ -8,6 +8,7 @@
 #include "quant/calib/accumulators.h"
 #include "quant/calib/fold.h"
 #include "quant/methods/awq/algo.h"
+#include "quant/methods/awq/clip_step.h"
 #include "quant/recipe.h"
 
 namespace statera {
@@ -108,6 +109,7 @@ class AwqStep : public Step {
 Recipe make_steps(const RecipeOptions& options) {
   Recipe recipe;
   recipe.push_back(std::make_unique<AwqStep>(options));
+  if (options.awq_clip) recipe.push_back(make_awq_clip());
   return recipe;
 }
 
