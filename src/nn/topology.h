@@ -27,6 +27,7 @@ struct ScaleGroup {
   int64_t channels = 0;                   // number of independent scales (produced channels)
   // Re-runs the part of the block that begins at the group's input, with the current weights (AWQ, MBQ): x [T, channels] -> output.
   std::function<at::Tensor(const at::Tensor&, const Pass&)> replay;
+  bool mixes_rows = false;                // replay is an attention: it needs whole sequences and their pass
 };
 
 struct Topology {

@@ -13,9 +13,13 @@
 #include "base/error.h"
 #include "base/strings.h"
 #include "quant/calib/forward.h"
+#include "quant/journal_report.h"
+#include "quant/load_check.h"
 #include "quant/manifest.h"
 #include "quant/planning.h"
 #include "quant/recipes/resolved.h"
+#include "quant/report_html.h"
+#include "quant/scales_file.h"
 #include "quant/sha256.h"
 #include "quant/side_files.h"
 #include "quant/staging.h"
@@ -57,6 +61,30 @@ Json options_json(const QuantizeSettings& s) {
     data.set("vision_tokens", s.data->summary.vision_tokens);
     data.set("answer_tokens", s.data->summary.answer_tokens);
     j.set("data", std::move(data));
+  }
+  if (s.scales) j.set("scales", s.scales->sha256);
+  return j;
+}
+
+// What scales were found for: on these a run that takes them over must agree.
+const std::vector<std::string> kScaleKeys = {"method", "model_type", "tensors", "w_bits", "w_group", "symmetric", "a_bits", "overrides", "target_bits"};
+
+Json scale_settings(const CheckpointSource& source, const QuantizeSettings& s) {
+  std::string shapes;
+  const Checkpoint& ckpt = source.checkpoint();
+  for (const std::string& name : ckpt.names()) shapes += name + " " + ckpt.find(name)->type->name + shape_string(ckpt.find(name)->shape) + "\n";
+  const Json options = options_json(s);
+  Json j = Json::object();
+  j.set("statera", s.version);
+  j.set("method", s.method);
+  j.set("model_type", ckpt.config().get_string("model_type", ""));
+  j.set("tensors", sha256(shapes));
+  for (const char* key : {"w_bits", "w_group", "symmetric", "a_bits", "seed", "search_tokens", "propagate", "smooth_alpha", "data"}) {
+    if (const Json* value = options.find(key)) j.set(key, *value);
+  }
+  const Json recipe = resolved_recipe(s);
+  for (const char* key : {"steps", "overrides", "target_bits"}) {
+    if (const Json* value = recipe.find(key)) j.set(key, *value);
   }
   return j;
 }
@@ -121,7 +149,8 @@ Recipe recipe_of(const QuantizeSettings& s) {
   options.awq_clip = s.awq_clip;
   options.gptq = s.gptq;
   options.mbq = s.mbq;
-  return make_recipe(s.method, options);
+  Recipe recipe = make_recipe(s.method, options);
+  return s.scales ? reuse_scales(std::move(recipe), *s.scales) : std::move(recipe);
 }
 
 bool wants_data(const Recipe& recipe) {
@@ -130,20 +159,25 @@ bool wants_data(const Recipe& recipe) {
 
 bool is_block(const UnitPlan& unit) { return unit.language && unit.block >= 0; }
 
-// A block's rounded weights in fp32, the widest gram with its factor and a copy, one sample's activations, one sample's pictures.
+// A block's rounded weights in fp32, the widest gram with its factor and a copy, one sample's activations, one sample's pictures, the rows
+// kept for the report.
 uint64_t calibration_ram(const OutputPlan& plan, const CalibData& data) {
-  int64_t weights = 0, width = 0, widest = 0;
+  int64_t weights = 0, width = 0, widest = 0, inputs = 0;
   for (const UnitPlan& unit : plan.units) {
-    int64_t sum = 0;
+    int64_t sum = 0, read = 0;
     for (size_t i : unit.layers) {
       const StoredLinear& l = plan.layers[i].stored;
       sum += l.out * l.in;
+      read += l.in;
       width = std::max(width, l.in);
       widest = std::max(widest, l.in + l.out);
     }
     weights = std::max(weights, sum);
+    inputs = std::max(inputs, read);
   }
-  return static_cast<uint64_t>(weights * 5 + 5 * width * width * 4 + data.summary.longest * widest * 4 * 8 + data.most_patches * 4 * 32768);
+  const int64_t rows = std::min(2 * Evidence::kRowsPerKind, data.summary.tokens);
+  return static_cast<uint64_t>(weights * 5 + 5 * width * width * 4 + data.summary.longest * widest * 4 * 8 + data.most_patches * 4 * 32768 +
+                               rows * (inputs + 4 * widest) * 4);
 }
 
 uint64_t expected_ram(const CheckpointSource& source, const OutputPlan& plan) {
@@ -172,6 +206,7 @@ class Run {
     plan_ = plan_output(model, source, options);
     for (std::string& line : check_targets(plan_, settings)) plan_.warnings.push_back(std::move(line));
     check_places();
+    if (settings.scales) check_scales_fit(*settings.scales, scale_settings(source, settings), kScaleKeys);
     sides_ = side_files(source.checkpoint().directory());
     run_ = run_json(model, source, settings, plan_);
     describe(out);
@@ -204,7 +239,7 @@ class Run {
     try {
       check_space(model, staging);
       round_units(model, staging, hooks);
-      finish(staging);
+      finish(model, staging);
     } catch (const Error& e) {
       // Worth keeping is what the same command can finish: not a bad source or bad files.
       const bool passing = e.kind() == ErrorKind::io || e.kind() == ErrorKind::interrupted || e.kind() == ErrorKind::memory;
@@ -216,8 +251,6 @@ class Run {
       throw Error(e.kind(), e.message() + " (" + std::to_string(kept) + " of " + std::to_string(plan_.units.size()) +
                                 " blocks are kept: the same command goes on from there)");
     }
-    report_.seconds = seconds_since(start_);
-    report_.peak_rss = peak_resident_bytes();
     return report_;
   }
 
@@ -226,6 +259,8 @@ class Run {
     QuantizeReport& r = report_;
     r.out = out;
     r.method = settings_.method;
+    r.source = run_.at("source").at("name").as_string();
+    if (settings_.scales) r.scales_reused = settings_.scales->sha256;
     r.format = settings_.plan.format;
     r.w_bits = settings_.plan.weights.bits;
     r.w_group = settings_.plan.weights.group;
@@ -281,12 +316,14 @@ class Run {
     for (const auto& file : plan_.shards.files) shards.emplace_back(staging.folder(), file);
     Progress progress("quantize", static_cast<double>(plan_.source_bytes), "bytes", hooks.progress);
     const size_t resumed = resume(staging, progress);
-    std::optional<Calibrator> calibrator = calibrate(model, staging, hooks, resumed);
+    calibrate(model, staging, hooks, resumed);
     for (auto& step : recipe_) step->before(model);
+    if (calibrator_) learn(*calibrator_, staging, hooks, resumed);
+    times_["prepare"] = seconds_since(start_);
     const auto begin = std::chrono::steady_clock::now();
     uint64_t bytes = 0;
     UnitContext context{model, source_, plan_, format_named(settings_.plan.format), shards, progress, hooks.cancel,
-                        calibrator ? &*calibrator : nullptr, settings_.propagate_original};
+                        calibrator_ ? &*calibrator_ : nullptr, settings_.propagate_original, &times_};
     std::future<void> pending;  // the previous unit on its way to disk
     auto settle = [&] {
       if (!pending.valid()) return;
@@ -298,42 +335,55 @@ class Run {
       if (i + 1 < plan_.units.size()) prefetch_unit(source_, plan_, plan_.units[i + 1]);
       UnitWriter writer(context, unit);
       JournalEntry entry = writer.run(recipe_);
-      rewritten_ |= writer.rewrote();
       bytes += unit.source_bytes;
-      errors_.insert(errors_.end(), entry.layers.begin(), entry.layers.end());
       settle();
-      if (calibrator && is_block(unit)) calibrator->forget_before(unit.block);
+      if (calibrator_ && is_block(unit)) calibrator_->forget_before(unit.block);
       pending = std::async(std::launch::async, [&shards, &staging, touched = writer.touched(), entry = std::move(entry)] {
         for (size_t s : touched) shards[s].sync();
         staging.add(entry);
       });
     }
     settle();
-    if (calibrator) calibrator->remove_files();
     progress.finish();
+    for (const auto& step : recipe_) {
+      for (std::string& note : step->notes()) report_.warnings.push_back(std::move(note));
+    }
     report_.rounding_seconds = seconds_since(begin);
     report_.gigabytes_per_second = report_.rounding_seconds > 0 ? static_cast<double>(bytes) / report_.rounding_seconds / 1e9 : 0;
-    for (const JournalEntry::Layer& l : errors_) {
-      QuantizeReport::Layer out{l.name, l.error.relative(), {}, {}};
-      if (l.loss && l.loss->output > 0) {
-        out.output_error = std::sqrt(std::max(0.0, l.loss->loss) / l.loss->output);
-        out.rtn_output_error = std::sqrt(std::max(0.0, l.loss->rtn) / l.loss->output);
-      }
-      report_.layers.push_back(std::move(out));
-    }
   }
 
-  // The samples, ready for the first block that is not done; absent for data-free recipes.
-  std::optional<Calibrator> calibrate(const Model& model, const Staging& staging, const QuantizeHooks& hooks, size_t resumed) {
-    std::optional<Calibrator> out;
-    if (!settings_.data) return out;
-    out.emplace(model, *settings_.data, staging.folder(), hooks.cancel);
-    for (size_t i = resumed; i < plan_.units.size(); ++i) {
-      if (!is_block(plan_.units[i])) continue;
-      out->start(plan_.units[i].block, hooks.progress);
-      break;
+  // The samples, ready for the first block that is not done, or behind the last one; none for data-free recipes.
+  void calibrate(const Model& model, const Staging& staging, const QuantizeHooks& hooks, size_t resumed) {
+    if (!settings_.data) return;
+    calibrator_.emplace(model, *settings_.data, staging.folder(), hooks.cancel);
+    int64_t next = model.language().blocks();
+    for (size_t i = resumed; i < plan_.units.size() && next == model.language().blocks(); ++i) {
+      if (is_block(plan_.units[i])) next = plan_.units[i].block;
     }
-    return out;
+    calibrator_->start(next, hooks.progress);
+  }
+
+  // Lets steps that ask for it see gradients, once per output: what they learned lies in the staging folder.
+  void learn(const Calibrator& calibrator, const Staging& staging, const QuantizeHooks& hooks, size_t resumed) {
+    const std::string path = staging.folder() + "/learned.json.state";
+    std::vector<Step*> learners;
+    for (auto& step : recipe_) {
+      if (step->needs_gradients()) learners.push_back(step.get());
+    }
+    if (learners.empty()) return;
+    Json all = Json::array();
+    if (is_file(path)) {
+      all = Json::parse(read_file(path), path);
+    } else {
+      if (resumed > 0) throw Error(ErrorKind::mismatch, path + ": what the unfinished work learned is gone; --restart begins anew");
+      for (Step* step : learners) {
+        calibrator.gradients([step](const LinearSite& site, const at::Tensor& G, const Pass& pass) { return step->measure_gradient(site, G, pass); },
+                             [step](const LinearSite& site, const std::vector<double>& values) { step->gradient(site, values); }, hooks.progress);
+        all.push(step->learned());
+      }
+      write_file_atomic(path, all.dump());
+    }
+    for (size_t i = 0; i < learners.size(); ++i) learners[i]->take_learned(all.as_array(path).at(i));
   }
 
   // Takes over the journal's units, which are the plan's first ones.
@@ -344,8 +394,6 @@ class Run {
       const JournalEntry& entry = staging.done()[i];
       if (entry.unit != plan_.units[i].name)
         throw Error(ErrorKind::mismatch, staging.folder() + ": its journal does not fit the plan; --restart removes it");
-      errors_.insert(errors_.end(), entry.layers.begin(), entry.layers.end());
-      rewritten_ |= entry.rewrote;
       bytes += plan_.units[i].source_bytes;
     }
     progress.resume_at(static_cast<double>(bytes));
@@ -353,13 +401,11 @@ class Run {
     return staging.done().size();
   }
 
-  void finish(Staging& staging) {
+  void finish(const Model& model, Staging& staging) {
     const auto begin = std::chrono::steady_clock::now();
     copy_side_files(sides_, source_.checkpoint().directory(), staging.folder());
-    std::vector<std::pair<std::string, RoundingError>> errors;
-    for (const JournalEntry::Layer& l : errors_) errors.emplace_back(l.name, l.error);
-    report_.verified = verify_output(staging.folder(), plan_, source_, errors, rewritten_);
     for (const auto& [name, text] : small_files(plan_)) write_file_atomic(staging.folder() + "/" + name, text);
+    check_output(model, staging);
     std::vector<std::string> names;
     for (const auto& [name, bytes] : report_.files) {
       if (name != "statera.json") names.push_back(name);
@@ -372,8 +418,48 @@ class Run {
         throw Error(ErrorKind::io,
                     staging.folder() + "/" + name + ": " + std::to_string(written) + " bytes, planned were " + std::to_string(bytes));
     }
+    if (calibrator_) calibrator_->remove_files();
+    report_.checking_seconds = times_["check"] = seconds_since(begin);
+    write_evidence(staging);
     staging.publish();
-    report_.checking_seconds = seconds_since(begin);
+  }
+
+  // What was written, read again: tensor by tensor, and as a model.
+  void check_output(const Model& model, const Staging& staging) {
+    Written written;
+    bool rewritten = false;
+    for (const JournalEntry& entry : staging.done()) {
+      for (const JournalEntry::Layer& l : entry.layers) written.errors.emplace_back(l.name, l.error);
+      written.checksums.insert(written.checksums.end(), entry.checksums.begin(), entry.checksums.end());
+      rewritten |= entry.rewrote;
+    }
+    report_.verified = verify_output(staging.folder(), plan_, source_, written, rewritten);
+    // What the run holds behind the last block is what the files give only when rounded results were passed on.
+    if (!calibrator_ || settings_.propagate_original) return;
+    const LogitCheck logits = check_logits(model, source_.type(), *calibrator_, staging.folder(), settings_.plan.act.has_value());
+    report_.verified.logits = logits.logits;
+    report_.verified.worst_logit = logits.worst;
+    report_.verified.allowed_logit = logits.allowed;
+    report_.verified.largest_logit = logits.largest;
+  }
+
+  // Scales and report. Not part of the plan: their size depends on figures, the report's on times.
+  void write_evidence(const Staging& staging) {
+    report_.layers = reported_layers(staging.done());
+    report_.scales = reported_scales(staging.done());
+    if (!report_.scales.empty()) {
+      std::filesystem::create_directory(staging.folder() + "/" + kScalesFolder);
+      const std::string path = staging.folder() + "/" + kScalesName;
+      write_scales(path, scale_settings(source_, settings_), staging.done());
+      report_.scales_sha256 = sha256_file(path);
+    }
+    report_.seconds = seconds_since(start_);
+    report_.peak_rss = peak_resident_bytes();
+    report_.phase_seconds.assign(times_.begin(), times_.end());
+    Json json = report_.to_json();
+    json.find("this_run")->erase("out");
+    write_file_atomic(staging.folder() + "/report.json", json.dump(2) + "\n");
+    write_file_atomic(staging.folder() + "/report.html", report_html(report_));
   }
 
   const CheckpointSource& source_;
@@ -386,8 +472,8 @@ class Run {
   SideFiles sides_;
   Json run_;
   QuantizeReport report_;
-  std::vector<JournalEntry::Layer> errors_;
-  bool rewritten_ = false;
+  std::optional<Calibrator> calibrator_;
+  std::map<std::string, double> times_;  // seconds by phase
 };
 
 }  // namespace

@@ -16,6 +16,7 @@
 namespace statera {
 
 struct CalibData;  // calib/sample.h
+struct ScaleSet;   // scales_file.h
 
 struct QuantizeSettings {
   std::string method = "rtn";  // names joined by '+' (make_recipe)
@@ -35,6 +36,7 @@ struct QuantizeSettings {
   bool awq_clip = false;
   GptqSettings gptq;
   MbqSettings mbq;
+  const ScaleSet* scales = nullptr;  // folded in place of those that the method would choose
 };
 
 // Whether the method's recipe looks at calibration samples.

@@ -93,18 +93,27 @@ class Step {
   // Whether apply() sees one phase of Topology::phases at a time, its inputs collected after the earlier phases were rounded. Otherwise
   // it sees all layers of the block at once.
   virtual bool phased() const { return false; }
+  // Whether all that apply() does is to choose scales and fold them (fold_group): then scales of an earlier run may take its place.
+  virtual bool only_scales() const { return false; }
   // Once, before any block.
   virtual void before(Model& model) {}
-  // Whether it needs the gradient of the loss on answer tokens at the outputs of layers: a pass over all samples before any block.
+  // Whether it needs the gradient of the loss on answer tokens at the outputs of layers: a pass over the samples before any block
+  // (Calibrator::gradients).
   virtual bool needs_gradients() const { return false; }
-  // During that pass, once per sample and residual writer (Topology), for samples with vision and answer tokens; then what it learned,
-  // kept so that a resumed run need not learn it again. take_learned() is called in every run, learned() only where the pass ran.
-  virtual void gradient(const LinearSite& site, const at::Tensor& G_TN, const Pass& pass) {}
+  // What a gradient is reduced to, from several threads; then once per sample and residual writer (Topology), in the order of samples.
+  virtual std::vector<double> measure_gradient(const LinearSite& site, const at::Tensor& G_TN, const Pass& pass) const { return {}; }
+  virtual void gradient(const LinearSite& site, const std::vector<double>& measured) {}
+  // What that pass taught, kept so that a resumed run need not learn it again. take_learned() is called in every run before any block,
+  // learned() only where the pass ran.
   virtual Json learned() const { return Json(); }
   virtual void take_learned(const Json& learned) {}
+  // A block begins, before watch().
+  virtual void begin(const BlockJob& job) {}
   // Called for every selected layer of a phase; nullptr: nothing to gather here.
   virtual std::unique_ptr<Accumulator> watch(const LinearSite& site) { return nullptr; }
   virtual void apply(BlockJob& job) = 0;
+  // After all blocks: what the user should know.
+  virtual std::vector<std::string> notes() const { return {}; }
 };
 
 using Recipe = std::vector<std::unique_ptr<Step>>;
@@ -115,6 +124,7 @@ struct MbqSettings {
   bool squared = false;      // mean squared error instead of mean absolute error
   bool own_mean = false;     // each modality normalised by its own count
   bool median_floor = true;  // no block's rho below the median of all
+  bool tie_heads = false;    // scales for v and o under grouped-query attention, too: heads that share a value share its scales
 };
 
 // How gptq rounds (methods/gptq/algo.h).

@@ -42,7 +42,7 @@ std::string output_lines(const std::vector<QuantizeReport::Layer>& layers) {
     sum += *l.output_error;
     rtn += *l.rtn_output_error;
     ++count;
-    if (*l.output_error <= *l.rtn_output_error) continue;
+    if (*l.output_error <= *l.rtn_output_error * (1 + 1e-4)) continue;
     if (++worse <= 5) t += fmt::format("  worse than round-to-nearest: {} ({:.4f}, not {:.4f})\n", l.name, *l.output_error, *l.rtn_output_error);
   }
   if (count == 0) return "";
@@ -51,16 +51,55 @@ std::string output_lines(const std::vector<QuantizeReport::Layer>& layers) {
                      sum / n, rtn / n, worse, count) + t;
 }
 
+Json object(std::initializer_list<Json::Member> members) {
+  Json j = Json::object();
+  j.members().assign(members.begin(), members.end());
+  return j;
+}
+
+Json kind_json(const QuantizeReport::Kind& k) {
+  return object({{"output_error", k.output_error}, {"rtn_output_error", k.rtn_output_error}, {"rows", k.rows}, {"seen", k.seen}});
+}
+
 Json layers_json(const std::vector<QuantizeReport::Layer>& layers) {
   Json out = Json::array();
   for (const auto& l : layers) {
-    Json one = Json::object();
-    one.set("name", l.name);
-    one.set("error", l.error);
+    Json one = object({{"name", l.name}, {"error", l.error}});
     if (l.output_error) one.set("output_error", *l.output_error);
     if (l.rtn_output_error) one.set("rtn_output_error", *l.rtn_output_error);
+    if (l.output_error) one.set("all_rows", l.all_rows);
+    if (l.text) one.set("text", kind_json(*l.text));
+    if (l.vision) one.set("vision", kind_json(*l.vision));
+    if (l.input) {
+      Json top = Json::array();
+      for (const auto& [channel, value] : l.input->top) top.push(object({{"channel", channel}, {"largest", value}}));
+      one.set("input", object({{"median", l.input->median}, {"largest", l.input->largest}, {"outliers", l.input->outliers}, {"top", std::move(top)}}));
+    }
     out.push(std::move(one));
   }
+  return out;
+}
+
+Json scales_json(const std::vector<QuantizeReport::Scale>& scales) {
+  Json out = Json::array();
+  for (const auto& s : scales) {
+    Json one = object({{"block", s.block},
+                       {"group", s.group},
+                       {"readers", Json(s.readers)},
+                       {"ratio", s.ratio},
+                       {"smallest", s.smallest},
+                       {"largest", s.largest},
+                       {"losses", Json(s.losses)}});
+    if (s.rho) one.set("rho", *s.rho);
+    out.push(std::move(one));
+  }
+  return out;
+}
+
+Json worse_json(const std::vector<QuantizeReport::Worse>& worse) {
+  Json out = Json::array();
+  for (const auto& w : worse)
+    out.push(object({{"layer", w.layer}, {"rows", w.rows}, {"output_error", w.output_error}, {"rtn_output_error", w.rtn_output_error}}));
   return out;
 }
 
@@ -78,15 +117,24 @@ double QuantizeReport::bits_per_weight() const {
   return quantized_weights ? 8.0 * static_cast<double>(quantized_bytes) / static_cast<double>(quantized_weights) : 0;
 }
 
-Json QuantizeReport::to_json() const {
-  auto object = [](std::initializer_list<Json::Member> members) {
-    Json j = Json::object();
-    j.members().assign(members.begin(), members.end());
-    return j;
+std::vector<QuantizeReport::Worse> QuantizeReport::worse_than_rtn() const {
+  std::vector<Worse> out;
+  // Sums in fp32 stand behind both: what is less than this apart is the same.
+  auto check = [&](const std::string& layer, const char* rows, double error, double rtn) {
+    if (error > rtn * (1 + 1e-4)) out.push_back({layer, rows, error, rtn});
   };
+  for (const Layer& l : layers) {
+    if (l.output_error && l.rtn_output_error) check(l.name, "all", *l.output_error, *l.rtn_output_error);
+    if (l.text) check(l.name, "text", l.text->output_error, l.text->rtn_output_error);
+    if (l.vision) check(l.name, "vision", l.vision->output_error, l.vision->rtn_output_error);
+  }
+  return out;
+}
+
+Json QuantizeReport::record() const {
   Json j = object({{"planned_only", planned_only},
-                   {"out", out},
                    {"method", method},
+                   {"source", source},
                    {"format", format},
                    {"w_bits", w_bits},
                    {"w_group", w_group},
@@ -99,7 +147,6 @@ Json QuantizeReport::to_json() const {
                    {"quantized_bytes", quantized_bytes},
                    {"bits_per_weight", bits_per_weight()},
                    {"units", units},
-                   {"resumed_units", resumed_units},
                    {"expected_ram", expected_ram}});
   Json file_list = Json::array(), role_list = Json::array();
   for (const auto& [name, bytes] : files) file_list.push(object({{"name", name}, {"bytes", bytes}}));
@@ -127,15 +174,37 @@ Json QuantizeReport::to_json() const {
   if (plan) j.set("plan", plan->to_json());
   if (planned_only) return j;
   j.set("layers", layers_json(layers));
-  j.set("seconds", seconds);
-  j.set("rounding_seconds", rounding_seconds);
-  j.set("checking_seconds", checking_seconds);
-  j.set("gigabytes_per_second", gigabytes_per_second);
-  j.set("peak_rss", peak_rss);
+  j.set("worse_than_rtn", worse_json(worse_than_rtn()));
+  j.set("scales", scales_json(scales));
+  if (!scales_sha256.empty()) j.set("scales_sha256", scales_sha256);
+  if (!scales_reused.empty()) j.set("scales_reused", scales_reused);
   j.set("verified", object({{"tensors", verified.tensors},
                             {"scales", verified.scales},
                             {"layers_decoded", verified.layers_decoded},
-                            {"worst_difference", verified.worst_difference}}));
+                            {"worst_difference", verified.worst_difference},
+                            {"logits", verified.logits},
+                            {"worst_logit_difference", verified.worst_logit},
+                            {"allowed_logit_difference", verified.allowed_logit},
+                            {"largest_logit", verified.largest_logit}}));
+  return j;
+}
+
+Json QuantizeReport::this_run() const {
+  Json phases = Json::object();
+  for (const auto& [phase, time] : phase_seconds) phases.set(phase, time);
+  return object({{"out", out},
+                 {"resumed_units", resumed_units},
+                 {"seconds", seconds},
+                 {"rounding_seconds", rounding_seconds},
+                 {"checking_seconds", checking_seconds},
+                 {"phase_seconds", std::move(phases)},
+                 {"gigabytes_per_second", gigabytes_per_second},
+                 {"peak_rss", peak_rss}});
+}
+
+Json QuantizeReport::to_json() const {
+  Json j = record();
+  j.set("this_run", planned_only ? object({{"out", out}}) : this_run());
   return j;
 }
 
@@ -168,6 +237,9 @@ std::string QuantizeReport::to_text() const {
     t += output_lines(layers);
     t += fmt::format("checked: {} tensors, {} scales, {} layers decoded (error as when rounding within {:.1e})\n", verified.tensors,
                      verified.scales, verified.layers_decoded, verified.worst_difference);
+    if (verified.logits > 0)
+      t += fmt::format("loaded and run on a calibration sample: {} logits as the run held them, within {:.1e} of {:.3g}\n", verified.logits,
+                       verified.worst_logit, verified.largest_logit);
     t += fmt::format("{} ({:.2f} GB/s rounding, {} checking), peak memory {}{}\n", human_seconds(seconds), gigabytes_per_second,
                      human_seconds(checking_seconds), size(peak_rss),
                      resumed_units ? fmt::format(", {} of {} blocks were done already", resumed_units, units) : "");

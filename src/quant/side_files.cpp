@@ -30,8 +30,10 @@ SideFiles side_files(const std::string& source) {
   std::error_code ec;
   for (fs::directory_iterator it(source, ec), end; !ec && it != end; it.increment(ec)) {
     const std::string name = it->path().filename().string(), path = it->path().string();
-    // A copied statera.json would describe other files.
-    if (name.starts_with(".") || name == "config.json" || name == "statera.json" || is_weight(name) || !is_file(path)) continue;
+    // A copied statera.json or report would describe other files.
+    if (name.starts_with(".") || name == "config.json" || name == "statera.json" || name == "report.json" || name == "report.html" || is_weight(name) ||
+        !is_file(path))
+      continue;
     const uint64_t bytes = file_size(path);
     if (is_pickle(name) || bytes > kMaxSideFile)
       out.left_out.push_back(name);

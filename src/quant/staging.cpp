@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "ckpt/safetensors_write.h"
 
 namespace statera {
 namespace fs = std::filesystem;
@@ -27,17 +28,63 @@ bool is_partial_of(const std::string& name, const std::string& target_name) {
          std::all_of(name.begin() + static_cast<ptrdiff_t>(prefix.size()), name.end(), [](unsigned char c) { return std::isxdigit(c); });
 }
 
+const Json::Array& array_of(const Json& j, size_t size, const char* what) {
+  const auto& a = j.as_array(what);
+  if (a.size() != size) throw Error(ErrorKind::bad_file, std::string(what) + ": expected " + std::to_string(size) + " entries");
+  return a;
+}
+
+Json kind_to_json(const KindLoss& k) { return Json(Json::Array{k.error, k.rtn, k.output, k.rows, k.seen}); }
+
+KindLoss kind_from_json(const Json& j) {
+  const auto& a = array_of(j, 5, "kind");
+  return {a[0].as_double(), a[1].as_double(), a[2].as_double(), a[3].as_int(), a[4].as_int()};
+}
+
+Json layer_to_json(const JournalEntry::Layer& l) {
+  Json j = Json::object();
+  j.set("name", l.name);
+  j.set("weights", Json(Json::Array{l.error.error, l.error.weight}));
+  if (l.loss) j.set("outputs", Json(Json::Array{l.loss->loss, l.loss->rtn, l.loss->output}));
+  if (!l.evidence) return j;
+  j.set("text", kind_to_json(l.evidence->text));
+  j.set("vision", kind_to_json(l.evidence->vision));
+  Json::Array top;
+  for (const auto& [channel, value] : l.evidence->input.top) top.push_back(Json(Json::Array{channel, value}));
+  j.set("input", Json(Json::Array{l.evidence->input.median, l.evidence->input.outliers, Json(std::move(top))}));
+  return j;
+}
+
+JournalEntry::Layer layer_from_json(const Json& j) {
+  JournalEntry::Layer l{j.at("name").as_string("name"), {}, {}, {}};
+  const auto& weights = array_of(j.at("weights"), 2, "weights");
+  l.error = {weights[0].as_double(), weights[1].as_double()};
+  if (const Json* o = j.get("outputs")) {
+    const auto& a = array_of(*o, 3, "outputs");
+    l.loss = OutputLoss{a[0].as_double(), a[1].as_double(), a[2].as_double()};
+  }
+  if (!j.has("text")) return l;
+  LayerEvidence e{kind_from_json(j.at("text")), kind_from_json(j.at("vision")), {}};
+  const auto& input = array_of(j.at("input"), 3, "input");
+  e.input = {input[0].as_double(), input[1].as_int(), {}};
+  for (const Json& t : input[2].as_array("input")) {
+    const auto& channel = array_of(t, 2, "channel");
+    e.input.top.emplace_back(channel[0].as_int(), channel[1].as_double());
+  }
+  l.evidence = std::move(e);
+  return l;
+}
+
 Json entry_to_json(const JournalEntry& e) {
   Json layers = Json::array();
-  for (const JournalEntry::Layer& l : e.layers) {
-    Json::Array line{l.name, l.error.error, l.error.weight};
-    if (l.loss) line.insert(line.end(), {l.loss->loss, l.loss->rtn, l.loss->output});
-    layers.push(Json(std::move(line)));
-  }
+  for (const JournalEntry::Layer& l : e.layers) layers.push(layer_to_json(l));
   Json j = Json::object();
   j.set("unit", e.unit);
   j.set("layers", std::move(layers));
   if (e.rewrote) j.set("rewrote", true);
+  Json checksums = Json::object();
+  for (const auto& [name, value] : e.checksums) checksums.members().emplace_back(name, Json(static_cast<int64_t>(value)));
+  j.set("checksums", std::move(checksums));
   Json scales = Json::array();
   for (const ScaleRecord& r : e.scales) {
     Json one = Json::object();
@@ -55,14 +102,9 @@ Json entry_to_json(const JournalEntry& e) {
 }
 
 JournalEntry entry_from_json(const Json& j) {
-  JournalEntry e{j.at("unit").as_string("unit"), {}, {}, j.get_bool("rewrote", false)};
-  for (const Json& l : j.at("layers").as_array("layers")) {
-    const auto& a = l.as_array("layer");
-    if (a.size() != 3 && a.size() != 6) throw Error(ErrorKind::bad_file, "layer: expected name and two or five sums");
-    JournalEntry::Layer layer{a[0].as_string(), {a[1].as_double(), a[2].as_double()}, {}};
-    if (a.size() == 6) layer.loss = OutputLoss{a[3].as_double(), a[4].as_double(), a[5].as_double()};
-    e.layers.push_back(std::move(layer));
-  }
+  JournalEntry e{.unit = j.at("unit").as_string("unit"), .layers = {}, .scales = {}, .checksums = {}, .rewrote = j.get_bool("rewrote", false)};
+  for (const Json& l : j.at("layers").as_array("layers")) e.layers.push_back(layer_from_json(l));
+  for (const auto& [name, value] : j.at("checksums").as_object("checksums")) e.checksums.emplace_back(name, static_cast<uint64_t>(value.as_int(name)));
   const Json* scales = j.get("scales");
   for (const Json& s : scales ? scales->as_array("scales") : Json::Array()) {
     ScaleRecord r{.group = s.at("group").as_string("group"), .readers = {}, .scale_C = {}, .ratio = s.at("ratio").as_double("ratio")};
@@ -144,6 +186,7 @@ void Staging::open_journal(const std::string& plan_hash) {
     Json j = Json::parse(std::string_view(text).substr(at, end - at), where);
     if (line > 0) {
       done_.push_back(with_context(where, [&] { return entry_from_json(j); }));
+      read_scales(done_.back(), done_.size() - 1);
     } else if (j.get_string("plan", "") != plan_hash) {
       throw Error(ErrorKind::mismatch, journal_ + ": belongs to another plan; --restart removes it");
     }
@@ -158,7 +201,22 @@ void Staging::open_journal(const std::string& plan_hash) {
   sync_directory(folder_);
 }
 
+std::string Staging::scales_path(size_t unit) const { return folder_ + "/scales-" + std::to_string(unit) + ".part"; }
+
+void Staging::read_scales(JournalEntry& entry, size_t unit) const {
+  if (entry.scales.empty()) return;
+  const std::string path = scales_path(unit);
+  if (!is_file(path)) throw Error(ErrorKind::mismatch, path + ": the scales of the unfinished work are gone; --restart begins anew");
+  const SafetensorsFile file(path);
+  for (ScaleRecord& r : entry.scales) r.scale_C = file.tensor(r.group).clone();
+}
+
 void Staging::add(const JournalEntry& entry) {
+  if (!entry.scales.empty()) {
+    NamedTensors scales;
+    for (const ScaleRecord& r : entry.scales) scales.emplace_back(r.group, r.scale_C);
+    write_safetensors(scales_path(done_.size()), scales);
+  }
   const std::string line = entry_to_json(entry).dump() + "\n";
   ssize_t n = ::write(fd_, line.data(), line.size());
   if (n != static_cast<ssize_t>(line.size())) throw io_error(journal_, n < 0 ? errno : ENOSPC);
@@ -168,6 +226,9 @@ void Staging::add(const JournalEntry& entry) {
 
 void Staging::publish() {
   check(fd_ >= 0, "published twice");
+  for (size_t i = 0; i < done_.size(); ++i) {
+    if (!done_[i].scales.empty()) fs::remove(scales_path(i));
+  }
   // The lock goes with the file; nobody else can have opened it without.
   if (::unlink(journal_.c_str()) != 0) throw io_error(journal_, errno);
   ::close(std::exchange(fd_, -1));

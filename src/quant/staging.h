@@ -4,8 +4,10 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "quant/evidence.h"
 #include "quant/recipe.h"
 
 namespace statera {
@@ -16,10 +18,12 @@ struct JournalEntry {
     std::string name;  // on-disk module
     RoundingError error;
     std::optional<OutputLoss> loss;  // of methods that look at activations
+    std::optional<LayerEvidence> evidence;
   };
   std::string unit;
   std::vector<Layer> layers;
-  std::vector<ScaleRecord> scales;  // after a resume without the scales themselves
+  std::vector<ScaleRecord> scales;  // their tensors lie in a file of their own
+  std::vector<std::pair<std::string, uint64_t>> checksums;  // of every tensor that was written, by its name in the files
   bool rewrote = false;  // kept tensors got other values, and layers were rounded from other weights than the source's
 };
 
@@ -39,15 +43,17 @@ class Staging {
   const std::string& folder() const { return folder_; }
   // Finished units, those of earlier runs first.
   const std::vector<JournalEntry>& done() const { return done_; }
-  // Appends a line and makes it survive a crash. What it speaks of must be on disk already.
+  // Writes the scales, then appends a line, and makes both survive a crash. The tensors it speaks of must be on disk already.
   void add(const JournalEntry& entry);
-  // Removes the journal, then gives the folder its final name (replacing an existing target).
+  // Removes the journal and the units' scales, then gives the folder its final name (replacing an existing target).
   void publish();
   // Removes folder and journal.
   void discard();
 
  private:
   void open_journal(const std::string& plan_hash);
+  std::string scales_path(size_t unit) const;
+  void read_scales(JournalEntry& entry, size_t unit) const;
   std::string target_, folder_, journal_;
   std::vector<JournalEntry> done_;
   int fd_ = -1;

@@ -1,16 +1,40 @@
 // Encoding, copying and the accounting of one unit.
 #include "quant/unit.h"
 
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/index_select.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/tensor.h>
+
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <utility>
 
 #include "base/error.h"
+#include "quant/checksum.h"
 
 namespace statera {
 namespace {
 
 constexpr uint64_t kCopyPiece = 8u << 20;
+
+// Adds the time until its end to a phase of the run, for the report.
+class Stopwatch {
+ public:
+  Stopwatch(std::map<std::string, double>* times, const char* phase) : times_(times), phase_(phase), start_(Clock::now()) {}
+  ~Stopwatch() {
+    if (times_) (*times_)[phase_] += std::chrono::duration<double>(Clock::now() - start_).count();
+  }
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  std::map<std::string, double>* times_;
+  const char* phase_;
+  Clock::time_point start_;
+};
 
 void check_scales(const QTensor& q, const std::string& place) {
   const at::Tensor s = q.scale.to(at::kFloat).contiguous();
@@ -32,14 +56,20 @@ UnitWriter::UnitWriter(const UnitContext& context, const UnitPlan& unit) : conte
 }
 
 JournalEntry UnitWriter::run(Recipe& recipe) {
-  if (calibrated()) save_block();
+  if (unit_.language && unit_.block >= 0) save_block();
+  if (calibrated()) {
+    const CalibSummary& d = context_.calibrator->data().summary;
+    evidence_.emplace(d.tokens - d.vision_tokens, d.vision_tokens, 0);
+  }
   for (auto& step : recipe) apply(*step);
   check(open_.empty(), "a step left a layer unfinished: " + (open_.empty() ? std::string() : *open_.begin()));
   if (calibrated()) {
+    Stopwatch watch(context_.times, "next inputs");
     if (context_.propagate_original) restore_block();
     context_.calibrator->advance(unit_.block);
     restore_block();
   }
+  Stopwatch watch(context_.times, "copy");
   for (const std::string& name : unit_.kept) copy(name);
   settle();
   // Small tensors share pages with their neighbours, so they are let go together.
@@ -58,8 +88,14 @@ UnitWriter::~UnitWriter() { restore_block(); }
 void UnitWriter::apply(Step& step) {
   for (auto& phase : phases(step)) {
     phase_ = std::move(phase);
-    if (calibrated() && step.needs_data()) observe(step);
-    step.apply(*this);
+    if (calibrated() && step.needs_data()) {
+      Stopwatch watch(context_.times, "look at activations");
+      observe(step);
+    }
+    {
+      Stopwatch watch(context_.times, "choose and round");
+      step.apply(*this);
+    }
     statistics_.clear();
   }
 }
@@ -91,30 +127,43 @@ void UnitWriter::observe(Step& step) {
   // reach (experts) let the block run to its end.
   struct Collector : Tap {
     std::map<const LinearSite*, std::unique_ptr<Accumulator>>& into;
-    size_t seen = 0;
+    Evidence& evidence;
+    std::set<const LinearSite*> fresh;  // layers whose first inputs these are
+    size_t seen = 0, wanted = 0;
     std::shared_ptr<Side> sample;  // held, so that the next one has another address
-    explicit Collector(std::map<const LinearSite*, std::unique_ptr<Accumulator>>& to) : into(to) {}
+    Collector(std::map<const LinearSite*, std::unique_ptr<Accumulator>>& to, Evidence& beside) : into(to), evidence(beside) {}
     void linear(const LinearSite& site, const at::Tensor& x, const at::Tensor& y, const Pass& pass) override {
       auto it = into.find(&site);
-      if (it == into.end()) return;
-      it->second->add(x, y, pass);
+      const bool first = fresh.count(&site) > 0;
+      if (it == into.end() && !first) return;
+      if (it != into.end()) it->second->add(x, y, pass);
+      if (first) evidence.add(site, x, pass);
       if (std::exchange(sample, pass.side) != pass.side) seen = 0;
-      if (++seen == into.size()) {
+      if (++seen == wanted) {
         seen = 0;
         throw Calibrator::Enough();
       }
     }
-  } collector(statistics_);
+  } collector(statistics_, *evidence_);
+  step.begin(*this);
   for (const auto& site : phase_) {
     if (auto a = step.watch(*site)) statistics_[site.get()] = std::move(a);
   }
-  if (!statistics_.empty()) context_.calibrator->observe(unit_.block, collector);
+  if (statistics_.empty()) return;
+  for (const auto& site : phase_) {
+    if (!evidence_->has(*site)) collector.fresh.insert(site.get());
+  }
+  std::set<const LinearSite*> all = collector.fresh;
+  for (const auto& [site, accumulator] : statistics_) all.insert(site);
+  collector.wanted = all.size();
+  context_.calibrator->observe(unit_.block, collector);
+  evidence_->close();
 }
 
 void UnitWriter::save_block() {
   const std::string prefix = unit_.name + ".";
   for (const auto& [path, site] : context_.model.params.linears) {
-    if (path.starts_with(prefix)) saved_linears_[site] = {site->weight, site->bias};
+    if (path.starts_with(prefix)) saved_linears_[site] = {site->weight, site->bias, site->act};
   }
   for (const auto& [path, site] : context_.model.params.tensors) {
     if (path.starts_with(prefix)) saved_tensors_[site] = site->value;
@@ -122,7 +171,7 @@ void UnitWriter::save_block() {
 }
 
 void UnitWriter::restore_block() {
-  for (const auto& [site, was] : saved_linears_) std::tie(site->weight, site->bias) = was;
+  for (const auto& [site, was] : saved_linears_) std::tie(site->weight, site->bias, site->act) = std::tie(was.weight, was.bias, was.act);
   for (const auto& [site, was] : saved_tensors_) site->value = was;
 }
 
@@ -147,19 +196,44 @@ void UnitWriter::finish(const LinearSite& site, QTensor q, std::optional<Roundin
   check_scales(q, ckpt.place(layer.source));
   if (!error) error = rounding_error(site.weight->dense(), q);
   write_later(context_.format.encode(layer.stored, q));
-  JournalEntry::Layer line{layer.stored.path, *error, {}};
+  JournalEntry::Layer line{layer.stored.path, *error, {}, {}};
   if (auto loss = losses_.find(site.path); loss != losses_.end()) line.loss = loss->second;
+  if (evidence_) gather_evidence(site, q, line);
   entry_.layers.push_back(std::move(line));
-  if (calibrated()) const_cast<LinearSite&>(site).weight = make_calibrated(q);
+  if (calibrated()) {
+    const_cast<LinearSite&>(site).weight = make_calibrated(q);
+    const_cast<LinearSite&>(site).act = layer.stored.act;
+  }
   context_.progress.advance(static_cast<double>(ckpt.find(layer.source)->bytes), unit_.name);
   ckpt.release(layer.source);
   check_cancelled();
 }
 
+// The layer as the source holds it, against what was rounded with the foldings taken back.
+void UnitWriter::gather_evidence(const LinearSite& site, const QTensor& q, JournalEntry::Layer& line) {
+  Stopwatch watch(context_.times, "measure");
+  const LayerPlan& layer = layer_of(site);
+  auto factor = [&](const auto& map) {
+    auto it = map.find(&site);
+    return it == map.end() ? at::Tensor() : it->second;
+  };
+  line.evidence = evidence_->measure(site, saved_linears_.at(layer.site).weight->dense(), q, factor(in_), factor(out_), layer.stored.act);
+}
+
+void UnitWriter::note(const std::string& name, const at::Tensor& tensor) {
+  const at::Tensor flat = contiguous_bytes(tensor);
+  Checksum sum;
+  sum.add({static_cast<const std::byte*>(flat.const_data_ptr()), static_cast<size_t>(flat.nbytes())});
+  entry_.checksums.emplace_back(name, sum.value());
+}
+
 // Copying into the page cache is one core's work; the next layer is rounded meanwhile. One layer at a time, so memory stays bounded.
 void UnitWriter::write_later(NamedTensors tensors) {
   std::vector<ShardFile*> shards;
-  for (const auto& [name, tensor] : tensors) shards.push_back(&shard_of(name));
+  for (const auto& [name, tensor] : tensors) {
+    shards.push_back(&shard_of(name));
+    note(name, tensor);
+  }
   settle();
   pending_ = std::async(std::launch::async, [shards = std::move(shards), tensors = std::move(tensors)] {
     for (size_t i = 0; i < tensors.size(); ++i) shards[i]->write(tensors[i].first, tensors[i].second);
@@ -174,7 +248,20 @@ void UnitWriter::refuse(const LinearSite& site, std::string_view reason) const {
   throw Error(ErrorKind::bad_file, context_.source.checkpoint().place(layer_of(site).source) + ": " + std::string(reason));
 }
 
-void UnitWriter::scaled(ScaleRecord record) { entry_.scales.push_back(std::move(record)); }
+void UnitWriter::scaled(ScaleRecord record) {
+  auto times = [](at::Tensor& into, const at::Tensor& by) { into = into.defined() ? into * by : by; };
+  for (const ScaleGroup& group : topology().groups) {
+    if (group.name != record.group) continue;
+    const at::Tensor scale = record.scale_C.to(at::kFloat);
+    const at::Tensor of_reader = group.reader_of.empty() ? scale : at::index_select(scale, 0, at::tensor(group.reader_of, at::kLong));
+    for (const Linear& reader : group.readers) times(in_[&reader.site()], of_reader);
+    if (!group.linear) continue;
+    at::Tensor rows = at::ones({group.linear.site().out}, at::kFloat);
+    rows.slice(0, group.linear_begin, group.linear_begin + group.linear_count).copy_(scale);
+    times(out_[&group.linear.site()], rows);
+  }
+  entry_.scales.push_back(std::move(record));
+}
 
 void UnitWriter::rewrite(const std::string& name, const at::Tensor& value) { rewritten_[name] = value; }
 
@@ -193,20 +280,25 @@ void UnitWriter::copy(const std::string& name) {
   auto changed = internal == context_.plan.internal_of.end() ? rewritten_.end() : rewritten_.find(internal->second);
   if (changed != rewritten_.end()) {
     check(changed->second.sizes().vec() == info.shape, "rewritten tensor of another shape: " + name);
-    shard.write(name, changed->second.to(info.dtype));
+    const at::Tensor stored = changed->second.to(info.dtype);
+    shard.write(name, stored);
+    note(name, stored);
     context_.progress.advance(static_cast<double>(info.bytes), unit_.name);
     return;
   }
   const MappedFile& map = file.mapping();
   map.check_not_truncated();
+  Checksum sum;
   for (uint64_t at = 0; at < info.bytes; at += kCopyPiece) {
     const uint64_t size = std::min(kCopyPiece, info.bytes - at);
     shard.write_bytes(name, at, map.data() + info.offset + at, size);
+    sum.add({map.data() + info.offset + at, static_cast<size_t>(size)});
     // Only whole pieces of large tensors: small neighbours share pages, and are read next.
     if (info.bytes >= kCopyPiece) map.release(info.offset + at, size);
     context_.progress.advance(static_cast<double>(size), unit_.name);
     check_cancelled();
   }
+  entry_.checksums.emplace_back(name, sum.value());
 }
 
 void UnitWriter::check_cancelled() const {

@@ -12,6 +12,7 @@
 #include "nn/model.h"
 #include "ckpt/shards.h"
 #include "quant/calib/forward.h"
+#include "quant/evidence.h"
 #include "quant/output_plan.h"
 #include "quant/recipe.h"
 #include "quant/staging.h"
@@ -28,14 +29,15 @@ struct UnitContext {
   const std::atomic<bool>* cancel = nullptr;
   Calibrator* calibrator = nullptr;   // samples for steps that need data
   bool propagate_original = false;    // the next block reads what the unrounded block gives
+  std::map<std::string, double>* times = nullptr;  // seconds by phase, added to
 };
 
 class UnitWriter : public BlockJob {
  public:
   UnitWriter(const UnitContext& context, const UnitPlan& unit);
   ~UnitWriter() override;
-  // Runs the steps over the unit's layers, then copies what stays. Returns the line for the journal. With a calibrator, the block's
-  // layers are rounded in place while it runs, and are again what they were at the end of this object.
+  // Runs the steps over the unit's layers, then copies what stays. Returns the line for the journal. Steps change a block's layers in
+  // place; they are again what they were at the end of this object.
   JournalEntry run(Recipe& recipe);
   // Shards that were written to, as indices.
   const std::set<size_t>& touched() const { return touched_; }
@@ -58,6 +60,8 @@ class UnitWriter : public BlockJob {
   const LayerPlan& layer_of(const LinearSite& site) const;
   bool calibrated() const { return context_.calibrator && unit_.language && unit_.block >= 0; }
   void apply(Step& step);
+  void gather_evidence(const LinearSite& site, const QTensor& q, JournalEntry::Layer& line);
+  void note(const std::string& name, const at::Tensor& tensor);
   std::vector<std::vector<std::shared_ptr<LinearSite>>> phases(const Step& step) const;
   void observe(Step& step);
   void save_block();
@@ -71,9 +75,16 @@ class UnitWriter : public BlockJob {
   const UnitPlan& unit_;
   std::vector<std::shared_ptr<LinearSite>> sites_, phase_;
   std::map<const LinearSite*, std::unique_ptr<Accumulator>> statistics_;
-  std::map<std::shared_ptr<LinearSite>, std::pair<Weight, at::Tensor>> saved_linears_;  // weight and bias
+  struct SavedLinear {
+    Weight weight;
+    at::Tensor bias;
+    std::optional<ActQuant> act;
+  };
+  std::map<std::shared_ptr<LinearSite>, SavedLinear> saved_linears_;
   std::map<std::shared_ptr<TensorSite>, at::Tensor> saved_tensors_;
   std::map<std::string, OutputLoss> losses_;     // by path
+  std::optional<Evidence> evidence_;
+  std::map<const LinearSite*, at::Tensor> in_, out_;  // what folding multiplied a layer's channels by, and divided its rows by
   std::set<std::string> open_;                   // paths of layers not finished yet
   std::map<std::string, at::Tensor> rewritten_;  // internal name -> value
   std::set<size_t> touched_;

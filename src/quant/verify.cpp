@@ -10,6 +10,8 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/strings.h"
+#include "base/threads.h"
+#include "quant/checksum.h"
 
 namespace statera {
 namespace {
@@ -75,12 +77,34 @@ class Checker {
         auto it = reading_.tensors.find(info.name);
         if (it == reading_.tensors.end()) fail(info.name, "missing");
         const Entry& e = it->second;
+        if (plan_.shards.files[e.file].name != file.name) fail(info.name, "stands in another file");
         if (e.dtype != info.type->name || e.shape != info.shape || e.bytes != info.bytes)
           fail(info.name, "stands there as " + e.dtype + " " + shape_string(e.shape));
       }
     }
     if (planned != reading_.tensors.size()) throw Error(ErrorKind::bad_file, folder_ + ": holds tensors that were not planned");
     return static_cast<int64_t>(planned);
+  }
+
+  // Every byte, in parallel over tensors; pages are let go again.
+  void contents(const std::vector<std::pair<std::string, uint64_t>>& checksums) const {
+    const std::map<std::string, uint64_t> expected(checksums.begin(), checksums.end());
+    std::vector<std::pair<std::string, const Entry*>> all;
+    for (const auto& [name, e] : reading_.tensors) {
+      if (!expected.count(name)) fail(name, "was never written");
+      all.emplace_back(name, &e);
+    }
+    parallel_for(static_cast<int64_t>(all.size()), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const auto& [name, e] = all[static_cast<size_t>(i)];
+        const MappedFile& file = reading_.files[e->file];
+        file.check_not_truncated();
+        Checksum sum;
+        sum.add({e->data, static_cast<size_t>(e->bytes)});
+        if (sum.value() != expected.at(name)) fail(name, "holds other bytes than were written");
+        file.release(static_cast<uint64_t>(e->data - file.data()), e->bytes);
+      }
+    });
   }
 
   int64_t scales() {
@@ -171,13 +195,13 @@ class Checker {
 }  // namespace
 
 QuantizeReport::Verification verify_output(const std::string& folder, const OutputPlan& plan, const CheckpointSource& source,
-                                           const std::vector<std::pair<std::string, RoundingError>>& errors, bool rewritten,
-                                           size_t sample) {
+                                           const Written& written, bool rewritten, size_t sample) {
   Checker checker(folder, plan);
   QuantizeReport::Verification out;
   out.tensors = checker.tensors();
+  checker.contents(written.checksums);
   out.scales = checker.scales();
-  const std::map<std::string, RoundingError> recorded(errors.begin(), errors.end());
+  const std::map<std::string, RoundingError> recorded(written.errors.begin(), written.errors.end());
   const size_t count = plan.layers.size(), taken = std::min(sample, count);
   for (size_t i = 0; i < taken; ++i) {
     const LayerPlan& l = plan.layers[taken == 1 ? 0 : i * (count - 1) / (taken - 1)];

@@ -157,6 +157,7 @@ Topology Decoder::topology(int64_t i) const {
   std::vector<Linear> qkv = l.qkv_proj ? std::vector<Linear>{l.qkv_proj} : std::vector<Linear>{l.q_proj, l.k_proj, l.v_proj};
   Topology t;
   ScaleGroup attn{.name = "input_layernorm", .norm = {l.input_layernorm.weight()}, .linear = {}, .readers = qkv, .reader_of = {}, .channels = H, .replay = {}};
+  attn.mixes_rows = true;
   attn.replay = [this, i](const at::Tensor& x, const Pass& pass) {
     const Layer& m = layers_[static_cast<size_t>(i)];
     return m.o_proj(mix(m, x, pass), pass);

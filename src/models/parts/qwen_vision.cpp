@@ -271,6 +271,7 @@ Topology QwenVision::topology(int64_t i) const {
   Linear down = c_.rms ? l.mlp.down() : l.fc2;
   Topology t;
   ScaleGroup attn{.name = "norm1", .norm = norm_params(l.norm1), .linear = {}, .readers = {l.qkv}, .reader_of = {}, .channels = C, .replay = {}};
+  attn.mixes_rows = true;
   attn.replay = [this, i](const at::Tensor& x, const Pass& pass) { return layers_[static_cast<size_t>(i)].proj(mix(i, x, pass), pass); };
   ScaleGroup value{.name = "v", .norm = {}, .linear = l.qkv, .linear_begin = 2 * C, .linear_count = C, .readers = {l.proj}, .reader_of = {}, .channels = C, .replay = {}};
   value.replay = [proj = l.proj](const at::Tensor& x, const Pass& pass) { return proj(x, pass); };

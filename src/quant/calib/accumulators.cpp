@@ -81,22 +81,27 @@ void AbsMaxAccumulator::add(const at::Tensor& x, const at::Tensor&, const Pass&)
   max_K_ = max_K_.defined() ? at::maximum(max_K_, m) : m;
 }
 
-InputKeeper::InputKeeper(int64_t limit, int64_t expected_rows, uint64_t seed) : seed_(seed) {
-  const double share = limit <= 0 || expected_rows <= limit ? 1.0 : static_cast<double>(limit) / static_cast<double>(expected_rows);
-  threshold_ = share >= 1.0 ? ~uint64_t{0} : static_cast<uint64_t>(share * 0x1p64);
+InputKeeper::InputKeeper(int64_t limit, int64_t expected_rows, uint64_t seed)
+    : share_(limit <= 0 || expected_rows <= limit ? 1.0 : static_cast<double>(limit) / static_cast<double>(expected_rows)) {
+  const Rng rng(seed);
+  for (size_t kind = 0; kind < owed_.size(); ++kind) owed_[kind] = share_ == 1 ? 0 : rng.uniform_at(kind);
 }
 
 void InputKeeper::add(const at::Tensor& x, const at::Tensor&, const Pass& pass) {
-  const Rng rng(seed_);
+  const at::Tensor kinds = kinds_of(pass, x.size(0)).contiguous();
+  const int8_t* kind = kinds.const_data_ptr<int8_t>();
   std::vector<int64_t> taken;
   for (int64_t r = 0; r < x.size(0); ++r) {
-    if (rng.at(static_cast<uint64_t>(seen_ + r)) <= threshold_) taken.push_back(r);
+    double& owed = owed_.at(static_cast<size_t>(kind[r]));
+    owed += share_;
+    if (owed < 1) continue;
+    owed -= 1;
+    taken.push_back(r);
   }
-  seen_ += x.size(0);
   if (taken.empty()) return;
   const at::Tensor index = at::tensor(taken, at::kLong);
   parts_.push_back(at::index_select(x.to(at::kFloat), 0, index));
-  kinds_.push_back(at::index_select(kinds_of(pass, x.size(0)), 0, index));
+  kinds_.push_back(at::index_select(kinds, 0, index));
 }
 
 at::Tensor InputKeeper::rows() const { return parts_.empty() ? at::Tensor() : at::cat(parts_, 0); }

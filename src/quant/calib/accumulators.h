@@ -4,6 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <array>
 #include <cstdint>
 #include <memory>
 
@@ -63,18 +64,18 @@ class AbsMaxAccumulator : public Accumulator {
   at::Tensor max_K_;
 };
 
-// At most `limit` rows of the layer's input with their token kinds: a uniform subset of all rows, the same for any batching
-// (rows are ranked by a hash of their number). 0: all rows.
+// About `limit` rows of the layer's input with their token kinds. Of each kind every so manieth row in the order of the samples is kept,
+// so that kinds and samples keep their shares; the same for any batching. 0: all rows.
 class InputKeeper : public Accumulator {
  public:
-  InputKeeper(int64_t limit, int64_t expected_rows, uint64_t seed);
+  InputKeeper(int64_t limit, int64_t expected_rows, uint64_t seed);  // the seed decides where counting begins
   void add(const at::Tensor& x_TK, const at::Tensor& y_TN, const Pass& pass) override;
   at::Tensor rows() const;   // f32 [R, K]
   at::Tensor kinds() const;  // i8 [R]
 
  private:
-  int64_t seen_ = 0;
-  uint64_t threshold_, seed_;
+  double share_;                       // of rows that are kept
+  std::array<double, 3> owed_;         // by kind: rows owed so far; a whole one is taken
   std::vector<at::Tensor> parts_, kinds_;
 };
 

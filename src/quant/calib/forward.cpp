@@ -2,8 +2,11 @@
 #include "quant/calib/forward.h"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/full_like.h>
 #include <ATen/ops/mm.h>
+#include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
+#include <c10/core/InferenceMode.h>
 
 #include <cstdio>
 #include <filesystem>
@@ -30,13 +33,14 @@ void publish(const std::string& folder, const std::string& name) {
 
 class Calibrated : public WeightRep {
  public:
-  explicit Calibrated(QTensor q) : q_(std::move(q)), W_(q_.dequantize().contiguous()) {}
+  Calibrated(const at::Tensor& W_NK, std::optional<QTensor> q) : q_(std::move(q)), W_(W_NK.to(at::kFloat).contiguous()) {}
   at::Tensor apply(const at::Tensor& x_TK, const ActQuant* act) const override {
     constexpr int64_t kRows = 256;
     const at::Tensor x = (act ? fake_quantize(x_TK, *act) : x_TK).to(at::kFloat).contiguous();
     at::Tensor y = at::empty({x.size(0), W_.size(0)}, x.options());
     const int64_t N = W_.size(0), slices = (N + kRows - 1) / kRows;
     parallel_for(slices, 1, [&](int64_t begin, int64_t end) {
+      c10::InferenceMode no_gradients;
       for (int64_t s = begin; s < end; ++s) {
         const int64_t from = s * kRows, to = std::min(N, from + kRows);
         y.slice(1, from, to).copy_(at::mm(x, W_.slice(0, from, to).t()));
@@ -46,16 +50,17 @@ class Calibrated : public WeightRep {
   }
   at::Tensor dense() const override { return W_; }
   std::optional<QTensor> unpack() const override { return q_; }
-  int64_t bytes() const override { return q_.bytes() + W_.numel() * 4; }
+  int64_t bytes() const override { return (q_ ? q_->bytes() : 0) + W_.numel() * 4; }
 
  private:
-  QTensor q_;
+  std::optional<QTensor> q_;
   at::Tensor W_;
 };
 
 }  // namespace
 
-Weight make_calibrated(const QTensor& q) { return std::make_shared<Calibrated>(q); }
+Weight make_calibrated(const QTensor& q) { return std::make_shared<Calibrated>(q.dequantize(), q); }
+Weight make_sliced(const at::Tensor& W_NK) { return std::make_shared<Calibrated>(W_NK, std::nullopt); }
 
 Calibrator::Calibrator(const Model& model, const CalibData& data, std::string folder, const std::atomic<bool>* cancel)
     : model_(model), data_(data), folder_(std::move(folder)), cancel_(cancel) {}
@@ -117,7 +122,7 @@ at::Tensor Calibrator::hidden(size_t i) const {
   return h;
 }
 
-// Positions, kinds and rotary tables of a sample; visual rows come with the taps that were stored, the rows themselves are in h.
+// Positions, kinds (answers marked) and rotary tables of a sample; visual rows come with the taps that were stored, the rows themselves are in h.
 Pass Calibrator::pass_of(size_t i) const {
   const CalibSample& s = data_.samples[i];
   ModelInputs in;
@@ -125,6 +130,7 @@ Pass Calibrator::pass_of(size_t i) const {
   in.position_ids = s.positions;
   in.bounds = one_sequence(s.tokens());
   Pass pass = make_pass(model_, in);
+  pass.kinds = at::where(s.answers_T == 1, at::full_like(pass.kinds, static_cast<int64_t>(kAnswer)), pass.kinds);
   const int64_t visual = s.kinds_T.sum().item<int64_t>();
   if (visual == 0) {
     model_.language().enter(in.input_ids, nullptr, pass);
@@ -176,7 +182,7 @@ void Calibrator::forget_before(int64_t block) const {
 void Calibrator::remove_files() const {
   std::vector<fs::path> found;
   for (const auto& entry : fs::directory_iterator(folder_)) {
-    if (entry.path().filename().string().starts_with(kPrefix)) found.push_back(entry.path());
+    if (entry.path().extension() == ".state" || entry.path().filename().string().starts_with(kPrefix)) found.push_back(entry.path());
   }
   for (const fs::path& path : found) fs::remove(path);
 }

@@ -45,8 +45,6 @@ class Reader {
     data_.parts = std::move(parts);
     if (!data_.parts.tokenizer)
       throw Error(ErrorKind::not_found, data_.parts.directory + ": the checkpoint has no tokenizer, which calibration needs");
-    if (parity_.last_turn && !data_.parts.tokenizer->token_id("<|im_start|>"))
-      throw Error(ErrorKind::usage, data_.parts.directory + ": --parity qwen2vl-last-turn needs a tokenizer that has <|im_start|>");
     length_ = options.max_seq_len;
     const int64_t most = data_.parts.model->limits().max_positions;
     if (most > 0) length_ = std::min(length_, most);
@@ -152,6 +150,8 @@ class Reader {
   }
 
   void add_conversation(Conversation messages, const std::string& where) {
+    if (parity_.last_turn && !data_.parts.tokenizer->token_id("<|im_start|>"))
+      throw Error(ErrorKind::usage, data_.parts.directory + ": --parity qwen2vl-last-turn needs a tokenizer that has <|im_start|>");
     Draft draft =
         with_context(where, [&] { return conversation_draft(std::move(messages), data_.parts, base_, parity_.last_turn, where); });
     for (const std::string& note : draft.notes) data_.summary.notes.push_back(where + ": " + note);

@@ -34,13 +34,13 @@ Sensitivity modality_sensitivity(const at::Tensor& gradient_TC, const at::Tensor
 
 std::optional<double> modality_ratio(std::span<const Sensitivity> sequences) {
   double vision = 0, answer = 0;
-  int64_t with_vision = 0, with_answer = 0;
   for (const Sensitivity& s : sequences) {
-    if (s.vision) vision += *s.vision, ++with_vision;
-    if (s.answer) answer += *s.answer, ++with_answer;
+    if (!s.vision || !s.answer) continue;
+    vision += *s.vision;
+    answer += *s.answer;
   }
-  if (with_vision == 0 || with_answer == 0 || !(answer > 0)) return std::nullopt;
-  const double rho = vision / static_cast<double>(with_vision) / (answer / static_cast<double>(with_answer));
+  if (!(answer > 0)) return std::nullopt;
+  const double rho = vision / answer;
   return std::isfinite(rho) ? std::optional(rho) : std::nullopt;
 }
 
@@ -72,11 +72,13 @@ at::Tensor mbq_row_weight(const at::Tensor& vision_T, const at::Tensor& answer_T
   return answer_T.to(at::kFloat) * share(counts.answer) + vision_T.to(at::kFloat) * (rho * share(counts.vision));
 }
 
-MbqTrial mbq_trial(std::span<const at::Tensor> readers_NK, const at::Tensor& scale_K, const QSpec& spec,
+MbqTrial mbq_trial(std::span<const at::Tensor> readers_NK, const at::Tensor& scale_K, std::span<const QSpec> specs,
                    const std::optional<ActQuant>& act) {
+  check(specs.size() == readers_NK.size(), "a spec for every reader");
   MbqTrial trial;
-  for (const at::Tensor& W : readers_NK) {
-    trial.weights.push_back(act ? awq_trial(W.to(at::kFloat) * scale_K, {}, spec) : awq_trial(W, scale_K, spec));
+  for (size_t i = 0; i < readers_NK.size(); ++i) {
+    const at::Tensor& W = readers_NK[i];
+    trial.weights.push_back(act ? awq_trial(W.to(at::kFloat) * scale_K, {}, specs[i]) : awq_trial(W, scale_K, specs[i]));
   }
   if (act) trial.divisor = scale_K;
   trial.act = act;
@@ -90,9 +92,9 @@ at::Tensor trial_output(const MbqTrial& trial, size_t reader, const at::Tensor& 
   return at::linear(x, trial.weights[reader]);
 }
 
-ScaleChoice mbq_search(std::span<const at::Tensor> readers_NK, const at::Tensor& mean_abs_K, const QSpec& spec,
+ScaleChoice mbq_search(std::span<const at::Tensor> readers_NK, const at::Tensor& mean_abs_K, std::span<const QSpec> specs,
                        const std::optional<ActQuant>& act, const MbqReplay& replay, const ScaleGridOptions& options) {
-  return search_scale(mean_abs_K, options, [&](const at::Tensor& scale_K) { return replay(mbq_trial(readers_NK, scale_K, spec, act)); });
+  return search_scale(mean_abs_K, options, [&](const at::Tensor& scale_K) { return replay(mbq_trial(readers_NK, scale_K, specs, act)); });
 }
 
 ScaleChoice mbq_search(std::span<const at::Tensor> readers_NK, const at::Tensor& x_TK, const at::Tensor& x_trial_TK,
@@ -114,7 +116,7 @@ ScaleChoice mbq_search(std::span<const at::Tensor> readers_NK, const at::Tensor&
     }
     return loss;
   };
-  return mbq_search(readers_NK, mean_abs, spec, act, replay, options);
+  return mbq_search(readers_NK, mean_abs, std::vector<QSpec>(readers_NK.size(), spec), act, replay, options);
 }
 
 }  // namespace statera

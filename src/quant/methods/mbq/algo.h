@@ -21,8 +21,8 @@ struct Sensitivity {
 };
 // gradient floating [T, C], masks bool [T].
 Sensitivity modality_sensitivity(const at::Tensor& gradient_TC, const at::Tensor& vision_T, const at::Tensor& answer_T);
-// rho = mean vision / mean answer sensitivity; each mean over the sequences that have such tokens, each sequence counting the same. Absent
-// when a modality occurs in no sequence or the answers have no finite gradient: the block is then to be searched without reweighting.
+// rho = mean vision / mean answer sensitivity over the sequences that have both kinds of tokens, each sequence counting the same: others
+// change nothing. Absent when there are none or the answers have no finite gradient: the block is then to be searched without reweighting.
 std::optional<double> modality_ratio(std::span<const Sensitivity> sequences);
 // max(rho, median of all blocks that have one): the last block's vision tokens never have a gradient. Absent ones become 1.
 std::vector<double> floor_at_median(std::span<const std::optional<double>> rho_L, bool floor = true);
@@ -51,7 +51,8 @@ struct MbqTrial {
   at::Tensor divisor;  // f32 [K]
   std::optional<ActQuant> act;
 };
-MbqTrial mbq_trial(std::span<const at::Tensor> readers_NK, const at::Tensor& scale_K, const QSpec& spec,
+// specs: of each reader.
+MbqTrial mbq_trial(std::span<const at::Tensor> readers_NK, const at::Tensor& scale_K, std::span<const QSpec> specs,
                    const std::optional<ActQuant>& act);
 // One reader's output under a trial. x [T, K] floating, result f32 [T, N_i].
 at::Tensor trial_output(const MbqTrial& trial, size_t reader, const at::Tensor& x_TK);
@@ -59,7 +60,7 @@ at::Tensor trial_output(const MbqTrial& trial, size_t reader, const at::Tensor& 
 // replay returns the loss of a trial summed over all samples (rows weighted by mbq_row_weight). mean_abs: of the input the trials run on,
 // which under distort is the one that the quantized blocks before give.
 using MbqReplay = std::function<double(const MbqTrial& trial)>;
-ScaleChoice mbq_search(std::span<const at::Tensor> readers_NK, const at::Tensor& mean_abs_K, const QSpec& spec,
+ScaleChoice mbq_search(std::span<const at::Tensor> readers_NK, const at::Tensor& mean_abs_K, std::span<const QSpec> specs,
                        const std::optional<ActQuant>& act, const MbqReplay& replay, const ScaleGridOptions& options = {});
 // Replay where the readers' own outputs, side by side, are inspected: target from x, trials on x_trial (the same tensor, or the distorted
 // one).

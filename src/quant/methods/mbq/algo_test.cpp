@@ -158,7 +158,7 @@ TEST_F(Mbq, BalancedChoiceIsBestUnderItsOwnLoss) {
 
 TEST_F(Mbq, WithActivationsTheFirstCandidateIsBothSidesRounded) {
   const at::Tensor x = activations(30, 64, 1), W = weight_matrix(20, 64, 2);
-  const MbqTrial trial = mbq_trial(std::vector{W}, at::ones({64}), kChannel, ActQuant{8});
+  const MbqTrial trial = mbq_trial(std::vector{W}, at::ones({64}), std::vector{kChannel}, ActQuant{8});
   const at::Tensor expected = at::matmul(fake_quantize(x, ActQuant{8}), rtn(W, kChannel).dequantize().t());
   EXPECT_TRUE(at::equal(trial_output(trial, 0, x), expected));
   const at::Tensor alone = trial_output(trial, 0, x.slice(0, 3, 4)), among = trial_output(trial, 0, at::cat({x.slice(0, 3, 4), x * 50}));
@@ -171,7 +171,7 @@ TEST_F(Mbq, WithActivationsTheSearchBeatsPlainRoundingAndWithoutThemTrialsNeedNo
   EXPECT_GT(best.ratio, 0);
   EXPECT_LT(best.loss, 0.8 * best.losses[0]);
   const at::Tensor s = scale_of_ratio(c.x.abs().mean(0), 0.5);
-  const MbqTrial plain = mbq_trial(c.readers, s, kSpec, {}), folded = mbq_trial(c.readers, s, kSpec, ActQuant{8});
+  const MbqTrial plain = mbq_trial(c.readers, s, std::vector{kSpec, kSpec}, {}), folded = mbq_trial(c.readers, s, std::vector{kSpec, kSpec}, ActQuant{8});
   EXPECT_FALSE(plain.divisor.defined());
   EXPECT_LT((plain.weights[1] * s - folded.weights[1]).abs().max().item<double>(), 1e-6);
 }
@@ -185,7 +185,7 @@ TEST_F(Mbq, DistortedInputIsJudgedAgainstTheCleanTarget) {
   EXPECT_EQ(clean.losses, mbq_search(c.readers, c.x, c.x.clone(), weight, kSpec, {}, ErrorNorm::mae).losses);
   EXPECT_TRUE(at::equal(distorted.scale, scale_of_ratio(bent.abs().mean(0), distorted.ratio)));
   double by_hand = 0;
-  const MbqTrial trial = mbq_trial(c.readers, distorted.scale, kSpec, {});
+  const MbqTrial trial = mbq_trial(c.readers, distorted.scale, std::vector{kSpec, kSpec}, {});
   for (size_t i = 0; i < 2; ++i) {
     const at::Tensor y = at::matmul(c.x, c.readers[i].t()), hat = at::matmul(bent, trial.weights[i].t());
     by_hand += static_cast<double>(c.readers[i].size(0)) / 64 * weighted_error(y, hat, weight, ErrorNorm::mae);
@@ -209,9 +209,9 @@ TEST_F(Mbq, RatioCountsSequencesAlikeAndLeavesOutThoseWithoutAModality) {
   EXPECT_DOUBLE_EQ(*modality_ratio(two), 0.5);
   const std::vector<Sensitivity> scaled{{1e-9, 4e-9}, {3e-9, 4e-9}};
   EXPECT_NEAR(*modality_ratio(scaled), 0.5, 1e-12);
-  // A sequence without pictures counts for the answers only, one without labels for the pictures only.
+  // A sequence without pictures or without labels changes nothing.
   const std::vector<Sensitivity> mixed{{1.0, 4.0}, {std::nullopt, 8.0}, {3.0, std::nullopt}};
-  EXPECT_DOUBLE_EQ(*modality_ratio(mixed), 2.0 / 6.0);
+  EXPECT_DOUBLE_EQ(*modality_ratio(mixed), 1.0 / 4.0);
   EXPECT_FALSE(modality_ratio(std::vector<Sensitivity>{{std::nullopt, 8.0}}).has_value());
   EXPECT_FALSE(modality_ratio(std::vector<Sensitivity>{{1.0, 0.0}}).has_value());
   EXPECT_FALSE(modality_ratio(std::vector<Sensitivity>{}).has_value());

@@ -13,6 +13,7 @@ class SmoothStep : public Step {
  public:
   explicit SmoothStep(double alpha) : alpha_(alpha) {}
   bool needs_data() const override { return true; }
+  bool only_scales() const override { return true; }
   std::unique_ptr<Accumulator> watch(const LinearSite&) override { return std::make_unique<AbsMaxAccumulator>(); }
 
   void apply(BlockJob& job) override {

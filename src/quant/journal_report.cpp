@@ -1,0 +1,56 @@
+// Square roots and quotients.
+#include "quant/journal_report.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace statera {
+namespace {
+
+double relative(double error, double of) { return std::sqrt(std::max(0.0, error) / of); }
+
+std::optional<QuantizeReport::Kind> kind_of(const KindLoss& k) {
+  if (k.rows == 0 || !(k.output > 0)) return std::nullopt;
+  return QuantizeReport::Kind{relative(k.error, k.output), relative(k.rtn, k.output), k.rows, k.seen};
+}
+
+QuantizeReport::Layer layer_of(const JournalEntry::Layer& l) {
+  QuantizeReport::Layer out{.name = l.name, .error = l.error.relative(), .output_error = {}, .rtn_output_error = {}, .text = {}, .vision = {}, .input = {}};
+  if (const auto& e = l.evidence) {
+    out.text = kind_of(e->text);
+    out.vision = kind_of(e->vision);
+    out.input = QuantizeReport::Input{e->input.median, e->input.top.empty() ? 0 : e->input.top.front().second, e->input.outliers, e->input.top};
+    if (const KindLoss all = e->total(); all.output > 0) {
+      out.output_error = relative(all.error, all.output);
+      out.rtn_output_error = relative(all.rtn, all.output);
+    }
+  }
+  if (l.loss && l.loss->output > 0) {
+    out.all_rows = true;
+    out.output_error = relative(l.loss->loss, l.loss->output);
+    out.rtn_output_error = relative(l.loss->rtn, l.loss->output);
+  }
+  return out;
+}
+
+}  // namespace
+
+std::vector<QuantizeReport::Layer> reported_layers(const std::vector<JournalEntry>& units) {
+  std::vector<QuantizeReport::Layer> out;
+  for (const JournalEntry& unit : units) {
+    for (const JournalEntry::Layer& l : unit.layers) out.push_back(layer_of(l));
+  }
+  return out;
+}
+
+std::vector<QuantizeReport::Scale> reported_scales(const std::vector<JournalEntry>& units) {
+  std::vector<QuantizeReport::Scale> out;
+  for (const JournalEntry& unit : units) {
+    for (const ScaleRecord& r : unit.scales) {
+      out.push_back({unit.unit, r.group, r.readers, r.ratio, r.scale_C.min().item<double>(), r.scale_C.max().item<double>(), r.losses, r.rho});
+    }
+  }
+  return out;
+}
+
+}  // namespace statera
