@@ -18,6 +18,7 @@
 #include "quant/calib/sample.h"
 #include "quant/pipeline.h"
 #include "quant/recipes/targets.h"
+#include "quant/scales_file.h"
 
 namespace statera {
 namespace {
@@ -112,6 +113,8 @@ QuantizeReport quantize(const QuantizeOptions& given, const ProgressSink& progre
     QuantizeOptions options = given;
     std::vector<std::string> notes = apply_recipe(options);
     QuantizeSettings settings = settings_of(options);
+    std::optional<ScaleSet> scales;
+    if (!options.scales.empty()) settings.scales = &scales.emplace(read_scales(options.scales));
     settings.notes = std::move(notes);
     const bool calibrated = needs_data(settings);
     const CalibOptions wanted = calibration_of(options);

@@ -31,6 +31,7 @@ struct QuantizeOptions {
   bool few_shot = false;
   std::vector<std::string> parity;
   double smooth_alpha = 0.5;
+  std::string scales;
   bool awq_clip = false, gptq_act_order = false, gptq_clip = false;
   double gptq_damp = 0.01;
   bool mbq_reweight = true, mbq_floor = true;
@@ -84,6 +85,7 @@ struct QuantizeOptions {
     v("mbq_norm", mbq_norm, "mbq: errors of vision and answer tokens divided by their common count, or each by its own: common or own");
     v("mbq_floor", mbq_floor, "mbq: no block counts vision less than the median block");
     v("propagate", propagate, "what the next block is calibrated with: quantized or original results of the one before");
+    v("scales", scales, "scales.safetensors of an earlier run with the same method and bits: folded in place of searching, without data");
     v("plan", plan, "print what would be written, to the byte, and write nothing");
     v("restart", restart, "drop unfinished work instead of going on with it");
     v("overwrite", overwrite, "replace an existing checkpoint folder");

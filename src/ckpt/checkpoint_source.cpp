@@ -128,7 +128,7 @@ Layout choose_layout(const Checkpoint& checkpoint, const ModelType& type) {
   return best;
 }
 
-CheckpointSource::CheckpointSource(Checkpoint checkpoint, const ModelType& type) : checkpoint_(std::move(checkpoint)) {
+CheckpointSource::CheckpointSource(Checkpoint checkpoint, const ModelType& type) : checkpoint_(std::move(checkpoint)), type_(type) {
   const std::string where = checkpoint_.directory() + "/config.json";
   layout_ = with_context(where, [&] { return choose_layout(checkpoint_, type); });
   if (const Json* q = checkpoint_.quantization_config()) format_ = &format_of(*q, where);

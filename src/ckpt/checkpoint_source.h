@@ -44,7 +44,7 @@ struct CheckpointProblems {
 
 class CheckpointSource : public WeightSource {
  public:
-  // Error(unsupported) when the checkpoint's quantization is of no known format.
+  // Error(unsupported) when the checkpoint's quantization is of no known format. The type is referred to: an entry of a table.
   CheckpointSource(Checkpoint checkpoint, const ModelType& type);
   bool has(const std::string& name) const override;
   at::Tensor tensor(const std::string& name, const std::vector<int64_t>& shape) override;
@@ -54,6 +54,7 @@ class CheckpointSource : public WeightSource {
   std::string disk_name(const std::string& path) const;
   std::string disk_tensor(const std::string& name) const { return map_name(layout_, name); }
   const Checkpoint& checkpoint() const { return checkpoint_; }
+  const ModelType& type() const { return type_; }
   const Layout& layout() const { return layout_; }
   // The format of the checkpoint's quantization, or nullptr.
   const Format* format() const { return format_; }
@@ -62,6 +63,7 @@ class CheckpointSource : public WeightSource {
 
  private:
   Checkpoint checkpoint_;
+  const ModelType& type_;
   Layout layout_;
   const Format* format_ = nullptr;
 };
