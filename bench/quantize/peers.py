@@ -7,12 +7,13 @@
                                    [--samples 64] [--length 512] [--rounds 3] [--threads 2] [--methods gptq awq] [--tiny] [--json FILE]
 
 `all` writes the checkpoint (one decoder block, random bf16 weights, 1024 numbers as vocabulary) and the calibration text (random numbers, the
-same tokens for all) with P/llmc, then runs the tools in turn, the first one another in every round, each in a process of its own.
+same tokens for all) with P/llmc, then runs the tools in turn, beginning with another one in every round, each in a process of its own.
   total   wall seconds of the process: start, loading, quantizing, and for statera writing and checking the files
   work    wall seconds of the quantizing call alone, as the tool's own clock around it says; statera's holds writing and checking, too
   cpu     user and system seconds;  RSS  peak of the process;  others  cores that other processes kept busy meanwhile: near 0 or it counts not
 `make WORK` and `llmc|gptqm METHOD WORK` are its parts. Shown: median of the rounds, and the least and largest `work`.
-Weights are fp32 while the peers compute: bf16 is slower on CPUs without its instructions, and statera accumulates in fp32, too.
+Weights are fp32 while the peers compute (bf16 is slower on CPUs without its instructions, and statera accumulates in fp32, too), but for
+GPTQModel's awq, which takes 16 bits only. Its `work` holds packing into layers, llm-compressor's does not; neither writes files.
 """
 import argparse
 import json
@@ -20,6 +21,7 @@ import os
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -78,13 +80,16 @@ def llmc(method, work):
 
 
 def gptqm(method, work):
+    os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # 7.7.0 takes half the cores and does not start with one
     import torch
-    from gptqmodel import GPTQModel, QuantizeConfig, __version__
-    kind = dict(quant_method="gptq", desc_act=False, act_group_aware=False) if method == "gptq" else dict(quant_method="awq", format="gemm")
-    config = QuantizeConfig(bits=4, group_size=128, sym=True, device="cpu", dtype=torch.float32, **kind) if method == "gptq" else \
-        QuantizeConfig(bits=4, group_size=128, sym=True, device="cpu", **kind)
+    from gptqmodel import GPTQModel, QuantizeConfig
+    from gptqmodel.version import __version__
+    # act_group_aware permutes columns and is left off, as in the other two
+    more = dict(act_group_aware=False) if method == "gptq" else dict(format="gemm")
+    config = QuantizeConfig(bits=4, group_size=128, sym=True, desc_act=False, method=method, device="cpu", **more)
+    dtype = torch.float32 if method == "gptq" else torch.bfloat16  # its awq layers are packed from 16 bits only
     data = [{"input_ids": r, "attention_mask": [1] * len(r)} for r in rows_of(work)]
-    model = GPTQModel.load(str(work / "model"), config)
+    model = GPTQModel.load(str(work / "model"), config, dtype=dtype)
     begin = time.time()
     model.quantize(data, batch_size=1)
     return time.time() - begin, f"GPTQModel {__version__}"
@@ -102,7 +107,6 @@ def measured(command, env):
     begin, before = time.time(), busy()
     child = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
     out, err = child.stdout, child.stderr
-    import threading
     errors = []
     reader = threading.Thread(target=lambda: errors.append(err.read()))
     reader.start()
