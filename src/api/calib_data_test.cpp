@@ -257,6 +257,19 @@ TEST_F(Arranged, ADocumentOf512TokensIsABlockButNoInterleavedText) {
             std::string::npos);
 }
 
+TEST_F(Arranged, OnlyConversationsNeedTheMarkOfTurns) {
+  PromptParts parts = tiny().parts();
+  parts.tokenizer = Tokenizer::from_directory(root("src/text/testdata/pieces"));
+  ASSERT_FALSE(parts.tokenizer->token_id("<|im_start|>"));
+  std::string text;
+  for (int64_t i = 0; i < 20; ++i) text += document(i, 50) + "\n\n";
+  write_text(dir / "pile.txt", text);
+  CalibOptions o{.data = {dir / "pile.txt"}, .n_samples = 20, .parity = {"mbq-data"}};
+  EXPECT_GT(read_calibration(o, parts).samples.size(), 0u);
+  o.data = plain.data;
+  EXPECT_NE(message_of([&] { read_calibration(o, parts); }).find("needs a tokenizer that has <|im_start|>"), std::string::npos);
+}
+
 TEST(ParityNames, AreOneByOneOrAll) {
   EXPECT_TRUE(parse_parity({"flat-positions"}).flat_positions);
   EXPECT_FALSE(parse_parity({"flat-positions"}).numpy_shuffle);
