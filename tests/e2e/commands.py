@@ -132,6 +132,8 @@ c.check("the run was killed in the middle at least once", killed > 0)
 if not (W / "rough").exists():
     c.good("resume", "quantize", W / "big", "--out", W / "rough", *flags)
 for f in sorted(os.listdir(W / "calm")):
-    same = (W / "calm" / f).read_bytes() == (W / "rough" / f).read_bytes()
-    c.check(f"a resumed run's {f} is the undisturbed run's", same)
+    if f == "report.html":
+        continue  # holds times, as report.json does in one member
+    of = lambda run: {**json.loads((W / run / f).read_text()), "this_run": 0} if f == "report.json" else (W / run / f).read_bytes()
+    c.check(f"a resumed run's {f} is the undisturbed run's", of("calm") == of("rough"))
 c.finish()
