@@ -6,11 +6,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <filesystem>
 #include <map>
 
-#include "api/init.h"
 #include "api/quantize.h"
+#include "api/test_checkpoints.h"
 #include "base/file.h"
 #include "ckpt/test_files.h"
 #include "nn/linear.h"
@@ -20,31 +19,6 @@
 namespace statera {
 namespace {
 using namespace calib_test;
-namespace fs = std::filesystem;
-
-const std::string kExample = root("examples/tiny-qwen3-vl");
-
-// The architecture of tests/tiny/NAME with random weights, and the example's tokenizer, template and processor fitted to it.
-void make_checkpoint(const std::string& name, const std::string& folder) {
-  Json config = Json::read_file(root("tests/tiny/" + name + "/config.json"));
-  const Json example = Json::read_file(kExample + "/config.json");
-  for (const char* id : {"image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id"})
-    config.set(id, example.at(id));
-  Json* text = config.has("text_config") ? config.find("text_config") : &config;
-  text->set("vocab_size", 1024);
-  text->set("max_position_embeddings", 8192);
-  write_text(folder + "/base/config.json", config.dump());
-  for (const char* file : {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"})
-    fs::copy_file(kExample + "/" + file, folder + "/base/" + file);
-  Json processor = Json::read_file(kExample + "/preprocessor_config.json");
-  processor.set("patch_size", config.at("vision_config").get_int("patch_size", 14));
-  write_text(folder + "/base/preprocessor_config.json", processor.dump());
-  InitOptions o;
-  o.config = folder + "/base";
-  o.out = folder + "/model";
-  o.dtype = "fp32";
-  init(o);
-}
 
 // Names with a vision tower; a registered model without a tiny checkpoint is a failure here, not one left out.
 std::vector<std::string> vision_models() {
@@ -63,7 +37,6 @@ std::vector<std::string> vision_models() {
 class CalibMasks : public ::testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
-    fs::create_directory(dir / "base");
     make_checkpoint(GetParam(), dir / "");
     Json list = Json::array();
     list.push(llava({picture("shapes_a.png"), picture("chart.png")}, {"<image>\none?", "The first.", "<image> two?", "The second."}));

@@ -191,9 +191,6 @@ TEST(Gptq, PlanKnowsTheSizesAndLeavesNothing) {
 TEST(Gptq, WhatItCannotDoIsRefusedBeforeWork) {
   TempDir dir;
   QuantizeOptions o = gptq("examples/tiny-qwen3-vl", dir / "out");
-  o.quantize_vision = true;
-  EXPECT_EQ(message_of([&] { quantize(o); }).find("unsupported: method gptq quantizes the language blocks only"), 0u);
-  o.quantize_vision = false;
   o.propagate = "quantised";
   EXPECT_EQ(message_of([&] { quantize(o); }).find("usage: --propagate"), 0u);
   o.propagate = "quantized";
@@ -325,9 +322,9 @@ TEST_P(CalibratedDeathTest, KilledAndResumedGivesTheSameBytes) {
   fs::remove_all(dir);
 }
 
-// After all that lies outside blocks, after the first, third and last language block.
-INSTANTIATE_TEST_SUITE_P(Units, CalibratedDeathTest, ::testing::Values(std::pair("gptq", 1), std::pair("gptq", 2), std::pair("gptq", 4), std::pair("gptq", 5),
-                                           std::pair("smoothquant", 3), std::pair("awq", 4)));
+// After the tower (five units), after the first, third and last language block.
+INSTANTIATE_TEST_SUITE_P(Units, CalibratedDeathTest, ::testing::Values(std::pair("gptq", 5), std::pair("gptq", 6), std::pair("gptq", 8), std::pair("gptq", 9),
+                                           std::pair("smoothquant", 7), std::pair("awq", 8)));
 
 }  // namespace
 }  // namespace statera

@@ -36,6 +36,8 @@ std::optional<VisualFeatures> Model::see(const ModelInputs& inputs, Tap*) const 
   return std::nullopt;
 }
 
+at::Tensor VisionStack::tapped(size_t, const at::Tensor&, const Pass&) const { throw Bug("a vision stack without taps"); }
+
 Pass make_pass(const Model& model, ModelInputs& inputs) {
   check(inputs.input_ids.dim() == 1, "input_ids lie in one row");
   if (inputs.bounds.empty()) inputs.bounds = one_sequence(inputs.input_ids.size(0));

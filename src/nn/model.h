@@ -72,6 +72,11 @@ class VisionStack : public Stack {
  public:
   std::string name() const override { return "vision"; }
   virtual at::Tensor enter(const at::Tensor& pixel_values, const std::vector<Grid>& grids, Pass& pass) const = 0;
+  // What enter() leaves in the pass, without the pixels.
+  virtual void prepare(const std::vector<Grid>& grids, Pass& pass) const = 0;
+  // Blocks whose outputs are tapped for the language stack, rising; and what tap number `tap` makes of such an output.
+  virtual std::vector<int64_t> taps() const { return {}; }
+  virtual at::Tensor tapped(size_t tap, const at::Tensor& h, const Pass& pass) const;
   // Everything after the last block, deepstack taps included (collected in the pass by block()).
   virtual VisualFeatures leave(const at::Tensor& h, const Pass& pass) const = 0;
 };
@@ -102,6 +107,8 @@ class Model {
 
   // Vision tower over all images and videos of the inputs, rows in order of the placeholders. Empty when there are none.
   virtual std::optional<VisualFeatures> see(const ModelInputs& inputs, Tap* tap = nullptr) const;
+  // Rows of all images and then of all videos, in order of the placeholders.
+  virtual VisualFeatures arrange(const at::Tensor& input_ids, VisualFeatures images_first) const { return images_first; }
 };
 
 // Positions, kinds and bounds of inputs as a Pass; fills position_ids by the model's rule when absent.

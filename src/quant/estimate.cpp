@@ -53,17 +53,23 @@ double product_rate() {
   });
 }
 
+bool in_tower(const LinearSite& site) { return site.role == Role::vision || site.role == Role::projector; }
+
 struct Counts {
   double weights = 0, operations = 0;
 };
 
 Counts count(const OutputPlan& plan, const std::vector<std::string>& methods, const CalibData* data, int64_t search_tokens) {
   Counts c;
-  double all = 0;  // weights of layers that samples run through
+  const bool tower = std::any_of(plan.layers.begin(), plan.layers.end(), [](const LayerPlan& l) { return in_tower(*l.site); });
+  const double all_tokens = data ? static_cast<double>(data->summary.tokens) : 0;
+  double patches = 0;
+  for (size_t i = 0; data && i < data->samples.size(); ++i) patches += static_cast<double>(data->samples[i].patches);
+  double forward = 0;  // of the layers that samples run through
   for (const LayerChoice& l : plan.choices) {
-    if (l.site->block >= 0 && l.site->role != Role::vision) all += static_cast<double>(l.site->out) * static_cast<double>(l.site->in);
+    const double weights = static_cast<double>(l.site->out) * static_cast<double>(l.site->in);
+    if (l.site->block >= 0 && (tower || !in_tower(*l.site))) forward += 2 * weights * (in_tower(*l.site) ? patches : all_tokens);
   }
-  const double tokens = data ? static_cast<double>(data->summary.tokens) : 0, forward = 2 * all * tokens;
   if (data) c.operations += forward;  // on to the next block
   for (const std::string& method : methods) {
     if (method != "rtn") c.operations += forward * (method == "gptq" ? 3 : 1);  // observed, gptq phase by phase
@@ -72,6 +78,7 @@ Counts count(const OutputPlan& plan, const std::vector<std::string>& methods, co
   for (const LayerPlan& l : plan.layers) {
     const double N = static_cast<double>(l.stored.out), K = static_cast<double>(l.stored.in);
     c.weights += N * K;
+    const double tokens = in_tower(*l.site) ? patches : all_tokens;
     const double rows = search_tokens > 0 ? std::min(tokens, static_cast<double>(search_tokens)) : tokens;
     for (const std::string& method : methods) {
       if (method == "gptq") c.operations += K * K * tokens + K * K * K / 3 + N * K * K + 2 * N * K * K;  // gram, factor, rounding, losses

@@ -37,6 +37,9 @@ std::string block_path(const std::string& internal, int64_t block) {
 
 bool is_language(Role role) { return role == Role::attention || role == Role::mlp || role == Role::expert || role == Role::router; }
 
+// The patch embedding is neither block nor projector: it is never quantized.
+bool is_vision(const Known& what) { return what.role == Role::projector || (what.role == Role::vision && what.block >= 0); }
+
 // Linear layers that stay floating, as quantization_config names them: by tower where a whole one stays, else by the name in the files
 // and, where it differs, the name in memory.
 std::vector<std::string> ignore_list(const std::vector<LayerChoice>& layers) {
@@ -150,6 +153,7 @@ class Planner {
     UnitPlan& unit = unit_of(what);
     unit.source_bytes += info.bytes;
     unit.language |= is_language(what.role);
+    unit.vision |= is_vision(what);
     auto layer = layer_of_.find(info.name);
     if (layer != layer_of_.end()) {
       const LayerPlan& l = plan_.layers[layer->second];
@@ -171,19 +175,20 @@ class Planner {
   }
 
   UnitPlan& unit_of(const Known& what) {
-    const std::string name = what.block < 0 ? "outside blocks" : block_path(what.internal, what.block);
+    const std::string name = what.block >= 0 ? block_path(what.internal, what.block) : what.role == Role::projector ? "projectors" : "outside blocks";
     UnitPlan& unit = units_[name];
     unit.name = name;
     unit.block = what.block;
     return unit;
   }
 
-  // Outside blocks first, then each stack's blocks by index.
+  // The tower, then the rest; of each the blocks by index, then what lies outside them.
   void finish_units() {
     for (auto& [name, unit] : units_) plan_.units.push_back(std::move(unit));
-    auto stem = [](const UnitPlan& u) { return u.block < 0 ? std::string() : u.name.substr(0, u.name.rfind('.')); };
-    std::sort(plan_.units.begin(), plan_.units.end(),
-              [&](const UnitPlan& a, const UnitPlan& b) { return std::tuple(stem(a), a.block) < std::tuple(stem(b), b.block); });
+    auto place = [](const UnitPlan& u) {
+      return std::tuple(!u.vision, u.block < 0, u.block < 0 ? std::string() : u.name.substr(0, u.name.rfind('.')), u.block);
+    };
+    std::sort(plan_.units.begin(), plan_.units.end(), [&](const UnitPlan& a, const UnitPlan& b) { return place(a) < place(b); });
     size_t layers = 0, kept = 0;
     for (const UnitPlan& u : plan_.units) {
       layers += u.layers.size();

@@ -22,10 +22,12 @@ struct LayerPlan {
   std::vector<TensorPlan> tensors;  // what it becomes
 };
 
-// Work that is done, synced and journalled at once: a block, or all that lies outside blocks.
+// Work that is done, synced and journalled at once: a block, what lies outside blocks of a vision tower, or all else outside blocks. In the
+// order in which samples run through the model: the tower's blocks, its projectors, the language blocks, the head.
 struct UnitPlan {
-  std::string name;       // internal path of the block, "model.layers.3", or "outside blocks"
+  std::string name;       // internal path of the block, "model.layers.3", "projectors" or "outside blocks"
   bool language = false;  // block of the language stack
+  bool vision = false;    // block of the vision tower, or what lies outside its blocks
   int64_t block = -1;
   std::vector<size_t> layers;     // indices of OutputPlan::layers
   std::vector<std::string> kept;  // on-disk tensors copied as they are

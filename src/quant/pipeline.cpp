@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/strings.h"
 #include "quant/calib/forward.h"
+#include "quant/calib/vision.h"
 #include "quant/journal_report.h"
 #include "quant/load_check.h"
 #include "quant/manifest.h"
@@ -29,6 +30,7 @@
 namespace statera {
 namespace {
 
+constexpr const char* kLearned = "learned.json.state";  // what steps learned from gradients
 constexpr uint64_t kBaseRam = 256u << 20;  // program, LibTorch and bookkeeping
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
@@ -159,6 +161,17 @@ bool wants_data(const Recipe& recipe) {
 
 bool is_block(const UnitPlan& unit) { return unit.language && unit.block >= 0; }
 
+// Whether pictures are run through the tower: its blocks or projectors are quantized by what they see.
+bool looks_at_tower(const OutputPlan& plan, const QuantizeSettings& s) {
+  return s.data && std::any_of(plan.units.begin(), plan.units.end(), [](const UnitPlan& u) { return u.vision && !u.layers.empty(); });
+}
+
+// Of samples in the staging folder: two block ends and what the tower adds to blocks; with the tower its own, too.
+uint64_t sample_bytes(const Model& model, const OutputPlan& plan, const QuantizeSettings& s) {
+  if (!s.data) return 0;
+  return 3 * Calibrator::state_bytes(model, *s.data) + (looks_at_tower(plan, s) ? VisionCalibrator::disk_bytes(model, *s.data) : 0);
+}
+
 // A block's rounded weights in fp32, the widest gram with its factor and a copy, one sample's activations, one sample's pictures, the rows
 // kept for the report.
 uint64_t calibration_ram(const OutputPlan& plan, const CalibData& data) {
@@ -176,7 +189,7 @@ uint64_t calibration_ram(const OutputPlan& plan, const CalibData& data) {
     inputs = std::max(inputs, read);
   }
   const int64_t rows = std::min(2 * Evidence::kRowsPerKind, data.summary.tokens);
-  return static_cast<uint64_t>(weights * 5 + 5 * width * width * 4 + data.summary.longest * widest * 4 * 8 + data.most_patches * 4 * 32768 +
+  return static_cast<uint64_t>(weights * 5 + 5 * width * width * 4 + std::max(data.summary.longest, data.most_patches) * widest * 4 * 8 + data.most_patches * 4 * 32768 +
                                rows * (inputs + 4 * widest) * 4);
 }
 
@@ -205,7 +218,7 @@ class Run {
     if (bits_) options.bits = bits_->bits;
     plan_ = plan_output(model, source, options);
     for (std::string& line : check_targets(plan_, settings)) plan_.warnings.push_back(std::move(line));
-    check_places();
+    check_pictures();
     if (settings.scales) check_scales_fit(*settings.scales, scale_settings(source, settings), kScaleKeys);
     sides_ = side_files(source.checkpoint().directory());
     run_ = run_json(model, source, settings, plan_);
@@ -216,21 +229,17 @@ class Run {
     }
   }
 
-  // Activations are collected in the language blocks only.
-  void check_places() const {
-    if (!settings_.data) return;
-    for (const UnitPlan& unit : plan_.units) {
-      if (is_block(unit) || unit.layers.empty()) continue;
-      throw Error(ErrorKind::unsupported, "method " + settings_.method + " quantizes the language blocks only, not " +
-                                              plan_.layers[unit.layers.front()].stored.path +
-                                              ": leave out --quantize-vision, --quantize-projector and --quantize-head, or use --method rtn");
-    }
+  // A tower is calibrated with pictures.
+  void check_pictures() const {
+    if (!looks_at_tower(plan_, settings_) || settings_.data->most_patches > 0) return;
+    throw Error(ErrorKind::usage, "method " + settings_.method + " quantizes the vision tower by what it sees, and none of the " +
+                                      std::to_string(settings_.data->summary.samples) + " calibration samples has a picture: give --data with "
+                                      "pictures, leave out --quantize-vision and --quantize-projector, or use --method rtn");
   }
 
   QuantizeReport planned(const Model& model) {
     report_.planned_only = true;
-    const uint64_t state = settings_.data ? 3 * Calibrator::state_bytes(model, *settings_.data) : 0;
-    report_.plan = plan_details(plan_, source_, settings_, report_.disk_bytes(), state);
+    report_.plan = plan_details(plan_, source_, settings_, report_.disk_bytes(), sample_bytes(model, plan_, settings_));
     return report_;
   }
 
@@ -294,10 +303,9 @@ class Run {
     r.files.emplace_back("statera.json", manifest_text(run_, digests).size());
   }
 
-  // One clear line before hours of work; what an earlier run reserved counts as available. Two block ends' activations lie there, and
-  // what the vision tower adds to blocks.
+  // One clear line before hours of work; what an earlier run reserved counts as available.
   void check_space(const Model& model, const Staging& staging) const {
-    const uint64_t needed = report_.disk_bytes() + (settings_.data ? 3 * Calibrator::state_bytes(model, *settings_.data) : 0);
+    const uint64_t needed = report_.disk_bytes() + sample_bytes(model, plan_, settings_);
     struct statvfs fs {};
     if (::statvfs(staging.folder().c_str(), &fs) != 0) return;
     uint64_t available = static_cast<uint64_t>(fs.f_bavail) * fs.f_frsize;
@@ -323,7 +331,7 @@ class Run {
     const auto begin = std::chrono::steady_clock::now();
     uint64_t bytes = 0;
     UnitContext context{model, source_, plan_, format_named(settings_.plan.format), shards, progress, hooks.cancel,
-                        calibrator_ ? &*calibrator_ : nullptr, settings_.propagate_original, &times_};
+                        calibrator_ ? &*calibrator_ : nullptr, vision_ ? &*vision_ : nullptr, hooks.progress, settings_.propagate_original, &times_};
     std::future<void> pending;  // the previous unit on its way to disk
     auto settle = [&] {
       if (!pending.valid()) return;
@@ -337,7 +345,7 @@ class Run {
       JournalEntry entry = writer.run(recipe_);
       bytes += unit.source_bytes;
       settle();
-      if (calibrator_ && is_block(unit)) calibrator_->forget_before(unit.block);
+      forget_before(unit);
       pending = std::async(std::launch::async, [&shards, &staging, touched = writer.touched(), entry = std::move(entry)] {
         for (size_t s : touched) shards[s].sync();
         staging.add(entry);
@@ -352,20 +360,39 @@ class Run {
     report_.gigabytes_per_second = report_.rounding_seconds > 0 ? static_cast<double>(bytes) / report_.rounding_seconds / 1e9 : 0;
   }
 
-  // The samples, ready for the first block that is not done, or behind the last one; none for data-free recipes.
+  // The samples, ready for the first block that is not done, or behind the last one; none for data-free recipes. When the tower is calibrated,
+  // it comes first, and the language stack is entered behind it; before that only where gradients are asked for.
   void calibrate(const Model& model, const Staging& staging, const QuantizeHooks& hooks, size_t resumed) {
     if (!settings_.data) return;
     calibrator_.emplace(model, *settings_.data, staging.folder(), hooks.cancel);
-    int64_t next = model.language().blocks();
-    for (size_t i = resumed; i < plan_.units.size() && next == model.language().blocks(); ++i) {
-      if (is_block(plan_.units[i])) next = plan_.units[i].block;
+    const UnitPlan* next = resumed < plan_.units.size() ? &plan_.units[resumed] : nullptr;
+    if (looks_at_tower(plan_, settings_)) {
+      check(std::any_of(plan_.units.begin(), plan_.units.end(), [](const UnitPlan& u) { return u.vision && u.block < 0; }), "a tower without projector");
+      vision_.emplace(model, *settings_.data, staging.folder(), hooks.cancel);
+      const bool learns = std::any_of(recipe_.begin(), recipe_.end(), [](const auto& step) { return step->needs_gradients(); });
+      if (next && next->vision) {
+        if (learns && !is_file(staging.folder() + "/" + kLearned)) calibrator_->start(0, hooks.progress);
+        return vision_->start(next->block >= 0 ? next->block : vision_->blocks(), hooks.progress);
+      }
+      return calibrator_->resume(next && is_block(*next) ? next->block : calibrator_->blocks());
     }
-    calibrator_->start(next, hooks.progress);
+    int64_t block = calibrator_->blocks();
+    for (size_t i = resumed; i < plan_.units.size() && block == calibrator_->blocks(); ++i) {
+      if (is_block(plan_.units[i])) block = plan_.units[i].block;
+    }
+    calibrator_->start(block, hooks.progress);
+  }
+
+  // Of activations, what neither this unit nor a later one reads; the units before it are in the journal.
+  void forget_before(const UnitPlan& unit) const {
+    if (vision_ && unit.vision) return vision_->forget_before(unit.block >= 0 ? unit.block : vision_->blocks());
+    if (vision_) vision_->forget();
+    if (calibrator_ && is_block(unit)) calibrator_->forget_before(unit.block);
   }
 
   // Lets steps that ask for it see gradients, once per output: what they learned lies in the staging folder.
   void learn(const Calibrator& calibrator, const Staging& staging, const QuantizeHooks& hooks, size_t resumed) {
-    const std::string path = staging.folder() + "/learned.json.state";
+    const std::string path = staging.folder() + "/" + kLearned;
     std::vector<Step*> learners;
     for (auto& step : recipe_) {
       if (step->needs_gradients()) learners.push_back(step.get());
@@ -473,6 +500,7 @@ class Run {
   Json run_;
   QuantizeReport report_;
   std::optional<Calibrator> calibrator_;
+  std::optional<VisionCalibrator> vision_;  // when the tower is calibrated
   std::map<std::string, double> times_;  // seconds by phase
 };
 

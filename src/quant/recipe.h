@@ -69,6 +69,8 @@ class BlockJob {
   virtual std::span<const std::shared_ptr<LinearSite>> layers() const = 0;
   // What a layer's weight is to become: bits, group and symmetry may differ between layers.
   virtual const QSpec& spec(const LinearSite& site) const = 0;
+  // Rows that the samples show to a layer of the block, in all; 0 without samples.
+  virtual int64_t rows() const = 0;
   // What watch() returned for this layer, filled; nullptr when it returned nothing.
   virtual Accumulator* statistics(const LinearSite& site) = 0;
   // The layer is done: its QTensor is encoded and written, and serves the block's next run. Exactly once per layer. `error` is measured

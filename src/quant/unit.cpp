@@ -53,21 +53,38 @@ UnitWriter::UnitWriter(const UnitContext& context, const UnitPlan& unit) : conte
     sites_.push_back(l.site);
     open_.insert(l.site->path);
   }
+  find_walk();
+}
+
+const Stack* UnitWriter::stack() const {
+  if (unit_.block < 0) return nullptr;
+  return unit_.vision ? static_cast<const Stack*>(context_.model.vision()) : &context_.model.language();
+}
+
+void UnitWriter::find_walk() {
+  if (!context_.calibrator) return;
+  const CalibSummary& d = context_.calibrator->data().summary;
+  if (unit_.vision) {
+    walk_ = context_.vision;
+    if (walk_) rows_[1] = unit_.block >= 0 ? walk_->rows() : d.vision_tokens;
+  } else if (unit_.block >= 0 || !unit_.layers.empty()) {
+    walk_ = context_.calibrator;
+    rows_[0] = d.tokens - d.vision_tokens;
+    rows_[1] = d.vision_tokens;
+  }
+  if (walk_) place_ = unit_.block >= 0 ? unit_.block : walk_->blocks();
 }
 
 JournalEntry UnitWriter::run(Recipe& recipe) {
-  if (unit_.language && unit_.block >= 0) save_block();
-  if (calibrated()) {
-    const CalibSummary& d = context_.calibrator->data().summary;
-    evidence_.emplace(d.tokens - d.vision_tokens, d.vision_tokens, 0);
-  }
+  save_layers();
+  if (calibrated()) evidence_.emplace(rows_[0], rows_[1], 0);
   for (auto& step : recipe) apply(*step);
   check(open_.empty(), "a step left a layer unfinished: " + (open_.empty() ? std::string() : *open_.begin()));
   if (calibrated()) {
     Stopwatch watch(context_.times, "next inputs");
-    if (context_.propagate_original) restore_block();
-    context_.calibrator->advance(unit_.block);
-    restore_block();
+    if (context_.propagate_original) restore_layers();
+    pass_on();
+    restore_layers();
   }
   Stopwatch watch(context_.times, "copy");
   for (const std::string& name : unit_.kept) copy(name);
@@ -83,7 +100,14 @@ JournalEntry UnitWriter::run(Recipe& recipe) {
   return std::move(entry_);
 }
 
-UnitWriter::~UnitWriter() { restore_block(); }
+UnitWriter::~UnitWriter() { restore_layers(); }
+
+// To the next block, or from the projectors to the language stack; behind the head comes nothing.
+void UnitWriter::pass_on() {
+  if (unit_.block >= 0) return walk_->advance(place_);
+  if (!unit_.vision) return;
+  context_.calibrator->enter([this](size_t i) { return context_.vision->features(i); }, context_.samples);
+}
 
 void UnitWriter::apply(Step& step) {
   for (auto& phase : phases(step)) {
@@ -111,7 +135,7 @@ std::vector<std::vector<std::shared_ptr<LinearSite>>> UnitWriter::phases(const S
     }
     if (!phase.empty()) out.push_back(std::move(phase));
   };
-  if (calibrated() && step.phased()) {
+  if (calibrated() && step.phased() && stack()) {
     for (const auto& linears : stack()->topology(unit_.block).phases) {
       std::vector<std::shared_ptr<LinearSite>> sites;
       for (const Linear& l : linears) sites.push_back(l.handle());
@@ -141,7 +165,7 @@ void UnitWriter::observe(Step& step) {
       if (std::exchange(sample, pass.side) != pass.side) seen = 0;
       if (++seen == wanted) {
         seen = 0;
-        throw Calibrator::Enough();
+        throw StackWalk::Enough();
       }
     }
   } collector(statistics_, *evidence_);
@@ -156,11 +180,14 @@ void UnitWriter::observe(Step& step) {
   std::set<const LinearSite*> all = collector.fresh;
   for (const auto& [site, accumulator] : statistics_) all.insert(site);
   collector.wanted = all.size();
-  context_.calibrator->observe(unit_.block, collector);
+  walk_->observe(place_, collector);
   evidence_->close();
 }
 
-void UnitWriter::save_block() {
+// Of a block all that steps may change, else the layers that are rounded.
+void UnitWriter::save_layers() {
+  for (const auto& site : sites_) saved_linears_[site] = {site->weight, site->bias, site->act};
+  if (!stack()) return;
   const std::string prefix = unit_.name + ".";
   for (const auto& [path, site] : context_.model.params.linears) {
     if (path.starts_with(prefix)) saved_linears_[site] = {site->weight, site->bias, site->act};
@@ -170,7 +197,7 @@ void UnitWriter::save_block() {
   }
 }
 
-void UnitWriter::restore_block() {
+void UnitWriter::restore_layers() {
   for (const auto& [site, was] : saved_linears_) std::tie(site->weight, site->bias, site->act) = std::tie(was.weight, was.bias, was.act);
   for (const auto& [site, was] : saved_tensors_) site->value = was;
 }

@@ -12,6 +12,7 @@
 #include "nn/model.h"
 #include "ckpt/shards.h"
 #include "quant/calib/forward.h"
+#include "quant/calib/vision.h"
 #include "quant/evidence.h"
 #include "quant/output_plan.h"
 #include "quant/recipe.h"
@@ -28,6 +29,8 @@ struct UnitContext {
   Progress& progress;
   const std::atomic<bool>* cancel = nullptr;
   Calibrator* calibrator = nullptr;   // samples for steps that need data
+  VisionCalibrator* vision = nullptr; // their pictures, when the tower or its projectors are calibrated, too
+  ProgressSink samples;               // of runs over them
   bool propagate_original = false;    // the next block reads what the unrounded block gives
   std::map<std::string, double>* times = nullptr;  // seconds by phase, added to
 };
@@ -44,11 +47,12 @@ class UnitWriter : public BlockJob {
   bool rewrote() const { return !rewritten_.empty(); }
 
   const std::string& name() const override { return unit_.name; }
-  const Stack* stack() const override { return unit_.language ? &context_.model.language() : nullptr; }
+  const Stack* stack() const override;
   int64_t index() const override { return unit_.block; }
   Topology topology() const override { return stack() && unit_.block >= 0 ? stack()->topology(unit_.block) : Topology{}; }
   std::span<const std::shared_ptr<LinearSite>> layers() const override { return phase_; }
   const QSpec& spec(const LinearSite& site) const override { return layer_of(site).stored.spec; }
+  int64_t rows() const override { return rows_[0] + rows_[1]; }
   Accumulator* statistics(const LinearSite& site) override;
   void measured(const LinearSite& site, const OutputLoss& loss) override;
   void finish(const LinearSite& site, QTensor q, std::optional<RoundingError> error) override;
@@ -58,14 +62,16 @@ class UnitWriter : public BlockJob {
 
  private:
   const LayerPlan& layer_of(const LinearSite& site) const;
-  bool calibrated() const { return context_.calibrator && unit_.language && unit_.block >= 0; }
+  bool calibrated() const { return walk_ != nullptr; }
+  void find_walk();
+  void pass_on();
   void apply(Step& step);
   void gather_evidence(const LinearSite& site, const QTensor& q, JournalEntry::Layer& line);
   void note(const std::string& name, const at::Tensor& tensor);
   std::vector<std::vector<std::shared_ptr<LinearSite>>> phases(const Step& step) const;
   void observe(Step& step);
-  void save_block();
-  void restore_block();
+  void save_layers();
+  void restore_layers();
   void copy(const std::string& name);
   ShardFile& shard_of(const std::string& name);
   void write_later(NamedTensors tensors);
@@ -73,6 +79,9 @@ class UnitWriter : public BlockJob {
   void check_cancelled() const;
   const UnitContext& context_;
   const UnitPlan& unit_;
+  StackWalk* walk_ = nullptr;   // of the samples that this unit sees, with their place in it
+  int64_t place_ = 0;           // blocks(): behind the last
+  int64_t rows_[2] = {0, 0};    // that a layer sees, text and vision
   std::vector<std::shared_ptr<LinearSite>> sites_, phase_;
   std::map<const LinearSite*, std::unique_ptr<Accumulator>> statistics_;
   struct SavedLinear {

@@ -17,6 +17,7 @@ class FakeVision : public VisionStack {
  public:
   int64_t blocks() const override { return 0; }
   at::Tensor enter(const at::Tensor& pixels, const std::vector<Grid>&, Pass&) const override { return pixels; }
+  void prepare(const std::vector<Grid>&, Pass&) const override {}
   at::Tensor block(int64_t, const at::Tensor& h, Pass&) const override { return h; }
   VisualFeatures leave(const at::Tensor& h, const Pass&) const override { return {h, {}}; }
   Topology topology(int64_t) const override { return {}; }

@@ -27,6 +27,11 @@ at::Tensor normed(const Norms& norm, const at::Tensor& x) {
   return std::get<LayerNorm>(norm)(x);
 }
 
+// Whole merged units of `unit` rows in another order. x [P, C], index [P / unit]
+at::Tensor by_units(const at::Tensor& x, int64_t unit, const at::Tensor& index) {
+  return at::index_select(x.reshape({-1, unit * x.size(1)}), 0, index).reshape({-1, x.size(1)});
+}
+
 // Calls f(y, x) for every patch of one h x w frame in merged-block order.
 template <class F>
 void for_each_patch(int64_t h, int64_t w, int64_t merge, F&& f) {
@@ -190,7 +195,13 @@ at::Tensor QwenVision::enter(const at::Tensor& pixel_values, const std::vector<G
   }
   at::Tensor x = patch_embed_(pixel_values.to(*dtype_), pass);
   if (pos_embed_) x = x + position_rows(grids);
+  prepare(grids, pass);
+  if (!pass.side->order.defined()) return x;
+  return by_units(x, unit, at::argsort(pass.side->order));
+}
 
+void QwenVision::prepare(const std::vector<Grid>& grids, Pass& pass) const {
+  const int64_t merge = c_.spatial_merge_size;
   const int64_t d = c_.width / c_.num_heads;
   at::Tensor freq = 1.0 / at::pow(10000.0, at::arange(0, d / 2, 2, at::kFloat) / static_cast<double>(d / 2));  // [d/4]
   at::Tensor yx = patch_coordinates(grids, merge).to(at::kFloat);
@@ -203,16 +214,13 @@ at::Tensor QwenVision::enter(const at::Tensor& pixel_values, const std::vector<G
   if (c_.window_size > 0) {
     WindowPlan plan = plan_windows(grids, merge, c_.window_size / merge / c_.patch_size);
     at::Tensor index = at::tensor(plan.index, at::kLong);
-    auto reorder = [&](const at::Tensor& t) { return at::index_select(t.reshape({-1, unit * t.size(1)}), 0, index).reshape({-1, t.size(1)}); };
-    x = reorder(x);
-    both = reorder(both);
+    both = by_units(both, merge * merge, index);
     side->order = at::argsort(index);
     pass.bounds = plan.bounds;
   }
   side->cos_TR = at::cos(both);
   side->sin_TR = at::sin(both);
   pass.side = std::move(side);
-  return x;
 }
 
 at::Tensor QwenVision::mix(int64_t i, const at::Tensor& x, const Pass& pass) const {
@@ -238,7 +246,7 @@ at::Tensor QwenVision::block(int64_t i, const at::Tensor& h_in, Pass& pass) cons
   h = h + feed(l, normed(l.norm2, h), pass);
   const auto& taps = c_.deepstack_visual_indexes;
   if (auto it = std::find(taps.begin(), taps.end(), i); it != taps.end()) {
-    pass.side->deepstack_VH.push_back(merge(deepstack_mergers_[static_cast<size_t>(it - taps.begin())], h, pass));
+    pass.side->deepstack_VH.push_back(tapped(static_cast<size_t>(it - taps.begin()), h, pass));
   }
   return h;
 }

@@ -33,6 +33,9 @@ class QwenVision : public VisionStack {
   QwenVision(QwenVisionConfig config, const Scope& scope, const at::ScalarType* dtype);
   int64_t blocks() const override { return c_.depth; }
   at::Tensor enter(const at::Tensor& pixel_values, const std::vector<Grid>& grids, Pass& pass) const override;
+  void prepare(const std::vector<Grid>& grids, Pass& pass) const override;
+  std::vector<int64_t> taps() const override { return c_.deepstack_visual_indexes; }
+  at::Tensor tapped(size_t tap, const at::Tensor& h, const Pass& pass) const override { return merge(deepstack_mergers_.at(tap), h, pass); }
   at::Tensor block(int64_t i, const at::Tensor& h, Pass& pass) const override;
   VisualFeatures leave(const at::Tensor& h, const Pass& pass) const override;
   Topology topology(int64_t i) const override;

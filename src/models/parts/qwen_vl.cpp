@@ -6,7 +6,7 @@
 #include <ATen/ops/index_copy.h>
 #include <ATen/ops/masked_select.h>
 #include <ATen/ops/tensor.h>
-#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -222,20 +222,25 @@ std::optional<VisualFeatures> QwenVl::see(const ModelInputs& inputs, Tap* tap) c
   if (videos && !images) return run_tower(inputs.pixel_values_videos, inputs.video_grid_thw, tap);
   VisualFeatures a = run_tower(inputs.pixel_values, inputs.image_grid_thw, tap);
   VisualFeatures b = run_tower(inputs.pixel_values_videos, inputs.video_grid_thw, tap);
-  at::Tensor is_image = (inputs.input_ids == ids_.image);
-  at::Tensor visual = at::masked_select(inputs.input_ids, is_image | (inputs.input_ids == ids_.video));
-  at::Tensor image_rows = (visual == ids_.image).nonzero().squeeze(1), video_rows = (visual == ids_.video).nonzero().squeeze(1);
-  if (image_rows.size(0) != a.rows_VH.size(0) || video_rows.size(0) != b.rows_VH.size(0)) {
-    throw Error(ErrorKind::mismatch, fmt::format("the prompt holds {} image and {} video placeholders, the media give {} and {} features", image_rows.size(0), video_rows.size(0),
+  const auto image_rows = (inputs.input_ids == ids_.image).sum().item<int64_t>(), video_rows = (inputs.input_ids == ids_.video).sum().item<int64_t>();
+  if (image_rows != a.rows_VH.size(0) || video_rows != b.rows_VH.size(0)) {
+    throw Error(ErrorKind::mismatch, fmt::format("the prompt holds {} image and {} video placeholders, the media give {} and {} features", image_rows, video_rows,
                                                  a.rows_VH.size(0), b.rows_VH.size(0)));
   }
-  auto joint = [&](const at::Tensor& x, const at::Tensor& y) {
-    at::Tensor out = at::zeros({visual.size(0), x.size(1)}, x.options());
-    return at::index_copy(at::index_copy(out, 0, image_rows, x), 0, video_rows, y);
-  };
-  VisualFeatures both{joint(a.rows_VH, b.rows_VH), {}};
-  for (size_t j = 0; j < a.deepstack_VH.size(); ++j) both.deepstack_VH.push_back(joint(a.deepstack_VH[j], b.deepstack_VH[j]));
-  return both;
+  VisualFeatures both{at::cat({a.rows_VH, b.rows_VH}, 0), {}};
+  for (size_t j = 0; j < a.deepstack_VH.size(); ++j) both.deepstack_VH.push_back(at::cat({a.deepstack_VH[j], b.deepstack_VH[j]}, 0));
+  return arrange(inputs.input_ids, std::move(both));
+}
+
+VisualFeatures QwenVl::arrange(const at::Tensor& input_ids, VisualFeatures images_first) const {
+  const at::Tensor is_image = (input_ids == ids_.image);
+  const at::Tensor visual = at::masked_select(input_ids, is_image | (input_ids == ids_.video));
+  const at::Tensor places = at::cat({(visual == ids_.image).nonzero().squeeze(1), (visual == ids_.video).nonzero().squeeze(1)}, 0);
+  check(places.size(0) == images_first.rows_VH.size(0), "one feature per placeholder");
+  auto placed = [&](at::Tensor& x) { x = at::index_copy(at::zeros_like(x), 0, places, x); };
+  placed(images_first.rows_VH);
+  for (at::Tensor& x : images_first.deepstack_VH) placed(x);
+  return images_first;
 }
 
 }  // namespace statera

@@ -32,6 +32,7 @@ class QwenVl : public Model {
   at::Tensor token_kinds(const at::Tensor& input_ids) const override;
   ResidualEnds residual_ends() const override;
   std::optional<VisualFeatures> see(const ModelInputs& inputs, Tap* tap) const override;
+  VisualFeatures arrange(const at::Tensor& input_ids, VisualFeatures images_first) const override;
 
  private:
   VisualFeatures run_tower(const at::Tensor& pixels, const std::vector<Grid>& grids, Tap* tap) const;

@@ -1,6 +1,5 @@
-// Calibrator: the samples on their way through the language blocks. Hidden states lie in one mapped file per block end in the staging
-// folder, written in full precision and synced before the block counts as done, so memory holds one sample at a time and a killed run
-// goes on from the file. Vision features are computed once, with the tower in full precision.
+// Calibrator: the samples on their way through the language blocks, and through the head behind them. Vision features are computed once: with
+// the tower as the model holds it, or as VisionCalibrator left it.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -12,23 +11,22 @@
 #include <vector>
 
 #include "base/progress.h"
-#include "ckpt/shards.h"
-#include "quant/calib/sample.h"
+#include "quant/calib/walk.h"
 
 namespace statera {
 
-class Calibrator {
+class Calibrator : public StackWalk {
  public:
   Calibrator(const Model& model, const CalibData& data, std::string folder, const std::atomic<bool>* cancel);
   // Makes the state before block `next` available: entered here for 0, left by an earlier run otherwise (Error(mismatch) when it is not
   // there).
   void start(int64_t next, const ProgressSink& sink);
-  // Thrown by a tap that has seen all it wants of a sample: the rest of the block is not computed.
-  struct Enough {};
-  // The block over all samples, in order, one at a time, told to the tap. Results are dropped.
-  void observe(int64_t block, Tap& tap) const;
-  // The block once more: its results are the inputs of block + 1 and on disk when this returns.
-  void advance(int64_t block);
+  // Likewise, and never entered here.
+  void resume(int64_t next) { open_state(next); }
+  // What a sample's placeholders stand for; nothing for samples without pictures.
+  using Features = std::function<std::optional<VisualFeatures>(size_t sample)>;
+  // The state before block 0, made anew.
+  void enter(const Features& features, const ProgressSink& sink);
   // What a gradient at a layer's output is reduced to; called from several threads.
   using Measure = std::function<std::vector<double>(const LinearSite& site, const at::Tensor& G_TN, const Pass& pass)>;
   using Take = std::function<void(const LinearSite& site, const std::vector<double>& values)>;
@@ -37,30 +35,16 @@ class Calibrator {
   // order, whatever the number of threads. A sample's hidden states lie in a file, and only one block's graph exists per thread.
   // Gradients are of the sample's own mean: no factor for the number of samples. Returns how many samples took part.
   int64_t gradients(const Measure& measure, const Take& take, const ProgressSink& sink) const;
-  // Drops the state before `block`, and what is older.
-  void forget_before(int64_t block) const;
-  void remove_files() const;
-  const CalibData& data() const { return data_; }
-  // Hidden states of a sample before the block that comes next: behind the last one, those of the whole stack. [T, H]
-  at::Tensor state(size_t sample) const { return hidden(sample); }
   // Bytes of all hidden states of one block end, and of the vision features that blocks add.
   static uint64_t state_bytes(const Model& model, const CalibData& data);
 
  private:
-  std::string state_path(int64_t block) const;
-  void enter(const ProgressSink& sink);
-  at::Tensor hidden(size_t i) const;
-  Pass pass_of(size_t i) const;
-  void check_cancelled() const;
-  ShardPlan::File plan(const std::string& name) const;
+  int64_t rows_of(size_t sample) const override { return data_.samples[sample].tokens(); }
+  Pass pass_of(size_t sample) const override;
+  void behind(size_t sample, Pass& pass) const override;
+  ModelInputs inputs_of(size_t sample) const;
   struct Measured;
   std::vector<Measured> differentiate(size_t i, const Measure& measure) const;
-  const Model& model_;
-  const CalibData& data_;
-  std::string folder_;
-  const std::atomic<bool>* cancel_;
-  std::optional<SafetensorsFile> state_, entered_;
-  int64_t at_ = 0;  // block that reads state_
 };
 
 // Dense fp32 weights multiplied in slices of fixed height, so that threads do not change results. Stands in for a rounded layer while

@@ -44,6 +44,7 @@ struct CalibSample {
     int64_t begin = 0;      // its first token
   };
   std::vector<Part> more;  // of joined samples: conversations after the first
+  int64_t patches = 0;     // rows of pixel values, images and videos
   int64_t tokens() const { return ids_T.size(0); }
 };
 

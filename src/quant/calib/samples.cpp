@@ -202,6 +202,7 @@ class Reader {
       patches += d.patches;
     }
     data_.most_patches = std::max(data_.most_patches, patches);
+    s->patches = patches;
     data_.samples.push_back(std::move(*s));
   }
 

@@ -15,6 +15,7 @@ class TrialJob : public BlockJob {
   Topology topology() const override { return {}; }
   std::span<const std::shared_ptr<LinearSite>> layers() const override { return sites_; }
   const QSpec& spec(const LinearSite&) const override { return spec_; }
+  int64_t rows() const override { return 0; }
   Accumulator* statistics(const LinearSite&) override { return nullptr; }
   void finish(const LinearSite& site, QTensor q, std::optional<RoundingError> error) override {
     result.error = error ? *error : rounding_error(site.weight->dense(), q);

@@ -15,7 +15,7 @@ namespace {
 
 bool makes_scores(const LinearSite& site) {
   const std::string name = site.path.substr(site.path.rfind('.') + 1);
-  return site.role == Role::attention && (name == "q_proj" || name == "k_proj" || name == "qkv_proj" || name == "qkv");
+  return (site.role == Role::attention || site.role == Role::vision) && (name == "q_proj" || name == "k_proj" || name == "qkv_proj" || name == "qkv");
 }
 
 class AwqClipStep : public Step {

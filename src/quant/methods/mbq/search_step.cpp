@@ -153,6 +153,7 @@ class SearchStep : public Step {
 
   void begin(const BlockJob& job) override {
     first_readers_.clear();
+    s_.data_tokens = job.rows();
     for (const ScaleGroup& g : job.topology().groups) {
       if (const LinearSite* first = first_reader(g, job)) first_readers_[first] = {g.mixes_rows, g.readers.size() == 1 && !g.mixes_rows && judged_alone(g)};
     }
@@ -160,7 +161,7 @@ class SearchStep : public Step {
   std::unique_ptr<Accumulator> watch(const LinearSite& site) override {
     auto it = first_readers_.find(&site);
     if (it == first_readers_.end()) return nullptr;
-    const bool gram = it->second.second && s_.loss.squared && !s_.loss.reweight && !s_.act;
+    const bool gram = it->second.second && s_.loss.squared && !balanced(site) && !s_.act;
     return std::make_unique<GroupInput>(s_, it->second.first, gram);
   }
 
@@ -205,6 +206,8 @@ class SearchStep : public Step {
   // Whether the group's replay is its one reader: a linear layer feeds it.
   static bool judged_alone(const ScaleGroup& g) { return g.norm.empty(); }
 
+  // Within the vision tower all rows are of one kind.
+  bool balanced(const LinearSite& site) const { return s_.loss.reweight && site.role != Role::vision; }
   double rho_of(const LinearSite& site) const {
     auto it = rho_.find({std::string(to_string(site.role)), site.block});
     return it == rho_.end() ? 1 : it->second;
@@ -225,7 +228,7 @@ class SearchStep : public Step {
     grid.channels = g.reader_of.empty() ? 0 : g.channels;
     const at::Tensor mean_K = input.mean_abs();
     ScaleRecord record;
-    if (s_.loss.reweight) record.rho = rho_of(first);
+    if (balanced(first)) record.rho = rho_of(first);
     ScaleChoice choice;
     if (input.gram) {
       choice = awq_search(weights, {.gram_KK = input.gram->value()}, mean_K, specs, grid);
@@ -243,7 +246,7 @@ class SearchStep : public Step {
   ScaleChoice replayed(const ScaleGroup& g, std::vector<Part> parts, const std::vector<std::shared_ptr<LinearSite>>& sites,
                        const std::vector<at::Tensor>& weights, const std::vector<QSpec>& specs, const at::Tensor& mean_K, const ScaleGridOptions& grid, double rho,
                        const BlockJob& job) const {
-    const MbqLoss loss{s_.loss.squared ? ErrorNorm::mse : ErrorNorm::mae, s_.loss.reweight, s_.loss.own_mean};
+    const MbqLoss loss{s_.loss.squared ? ErrorNorm::mse : ErrorNorm::mae, balanced(*sites.front()), s_.loss.own_mean};
     TokenCounts counts;
     for (const Part& p : parts) {
       counts.all += p.kinds_T.size(0);
