@@ -1,7 +1,7 @@
-// The pipeline: the only driver of quantization. Plans the whole output, then works unit by unit (a block, or all outside blocks): steps
+// The pipeline: the only driver of quantization. Plans the whole output, then works unit by unit (output_plan.h): steps
 // round its layers, results are encoded and written at their offsets, other tensors copied, source pages released, the shards synced, a
-// line added to the journal. Steps that need data see the language blocks' activations, block by block (calib/forward.h); layers
-// outside those blocks have data-free recipes only.
+// line added to the journal. Steps that need data see activations block by block: of the tower, when it is quantized
+// (calib/vision.h), and of the language stack (calib/forward.h), each with what lies behind its blocks.
 #pragma once
 
 #include <atomic>

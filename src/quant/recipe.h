@@ -56,7 +56,8 @@ struct ScaleRecord {
   std::optional<double> rho = {};    // mbq: weight of vision beside answer tokens, floored
 };
 
-// One phase of one block, as a step's apply sees it. Layers outside blocks (head, projector) come as a block of their own with index -1.
+// One phase of one block, as a step's apply sees it. Layers outside blocks (head; projectors) come as a block of their own with index -1, in one
+// phase.
 class BlockJob {
  public:
   virtual ~BlockJob() = default;
