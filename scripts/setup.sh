@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Prepares a Debian 12 machine (root or sudo) for building: Debian packages, cargo, and the Python environment .venv that
-# carries LibTorch. Idempotent: a second run checks, says nothing and takes under a second. `--fuzz` adds clang 16 (14 has no
+# carries LibTorch and Arrow. Idempotent: a second run checks, says nothing and takes under a second. `--fuzz` adds clang 16 (14 has no
 # std::source_location) for the asan preset and its fuzzers, `--tidy` clang-tidy and clang-format.
 set -euo pipefail
 
@@ -64,7 +64,7 @@ make_environment() {
     say "making the Python environment .venv"
     quietly "$python -m venv" "$python" -m venv --clear "$venv"
   fi
-  say "installing $(grep -vcE '^ *(#|$)' "$root/scripts/requirements.txt") pinned wheels into .venv (LibTorch; once)"
+  say "installing $(grep -vcE '^ *(#|$)' "$root/scripts/requirements.txt") pinned wheels into .venv (LibTorch, Arrow; once)"
   quietly "pip install" "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --no-deps -r "$root/scripts/requirements.txt"
   echo "$wanted" >"$venv/.statera_stamp"
 }

@@ -115,7 +115,7 @@ class Sequences {
     if (path.ends_with(".txt")) {
       for (const Document& d : read_documents(path, field)) add_text(d.text, d.where);
     } else {
-      const ItemFile file(path);
+      const ItemFile file(path, ItemReading{field});
       for (size_t i = 0; i < file.size() && !full(); ++i) {
         const std::string where = file.where(i);
         auto item = read_item(file.item(i), {field}, where);

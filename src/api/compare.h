@@ -24,7 +24,7 @@ struct CompareOptions {
   void fields(V& v) {
     v("a", a, "checkpoint folder of the reference");
     v("b", b, "checkpoint folder compared with it");
-    v("data", data, "file of texts or conversations (repeatable): .txt, .jsonl, .json; PATH:FIELD names the texts' field");
+    v("data", data, "file of texts or conversations (repeatable): .txt, .jsonl, .json, .parquet; PATH:FIELD names the texts' field");
     v("messages", messages,
       "JSON file with conversations (repeatable); a few plain texts of our own when neither this nor --data is given");
     v("max_length", max_length,

@@ -67,7 +67,7 @@ struct QuantizeOptions {
     v("max_shard", max_shard, "size of a weight file, e.g. 5GB");
     v("max_ram", max_ram, "refuse when more memory than this would be needed, e.g. 8GB");
     v("seed", seed, "of methods that draw random numbers, and of the order in which samples are drawn");
-    v("data", data, "calibration file, PATH or PATH:FIELD (.txt, .jsonl, .json, also with .zst; repeatable); a small bundled set when not given");
+    v("data", data, "calibration file, PATH or PATH:FIELD (.parquet; .txt, .jsonl, .json, also with .zst; repeatable); a small bundled set when not given");
     v("image_folder", image_folder, "where relative picture paths of calibration files start; the file's folder when not given");
     v("few_shot", few_shot, "two conversations a calibration sequence, one behind the other");
     v("interleave", interleave, "text file, PATH or PATH:FIELD: two conversations a calibration sequence with 512 tokens of text between them");

@@ -206,6 +206,30 @@ c.bad("a group that does not divide", "quantize", EXAMPLE, "--out", c.work / "q"
 c.bad("an unknown method", "quantize", EXAMPLE, "--out", c.work / "q", "--method", "rtm", says=["rtn"])
 c.bad("a malformed pattern", "quantize", EXAMPLE, "--out", c.work / "q", "--ignore", "(", says=["("])
 c.bad("no output folder", "quantize", EXAMPLE)
+
+# ---- calibration files
+table = TINY.parent / "golden" / "parquet"
+
+
+def calibrate(name, path, *says):
+    c.bad(name, "quantize", EXAMPLE, "--out", c.work / "q", "--method", "gptq", "--data", path, says=says)
+
+
+def parquet(content):
+    path = c.work / "x.parquet"
+    path.write_bytes(content)
+    return path
+
+
+calibrate("a Parquet file that is none", parquet(b'{"text": "x"}'), "x.parquet", "no Parquet file")
+calibrate("a Parquet file without its end", parquet((table / "messages.parquet").read_bytes()[:-50]), "x.parquet", "ends in the middle")
+calibrate("a Parquet file without its rows", parquet(b"PAR1" + (table / "messages.parquet").read_bytes()[1000:]), "x.parquet")
+calibrate("a Parquet file that claims too many rows", parquet((table / "lying_rows.bin").read_bytes()), "x.parquet", "1000000000000000 rows")
+calibrate("a Parquet file without text", table / "texts.parquet", "texts.parquet", "PATH:FIELD", "body")
+calibrate("a column that is not there", f"{table / 'texts.parquet'}:bodi", "texts.parquet", 'did you mean "body"')
+calibrate("a column of numbers", f"{table / 'texts.parquet'}:number", "texts.parquet", "int64")
+
+# ---- more of quantize
 (c.work / "full").mkdir()
 (c.work / "full" / "x").write_text("mine")
 c.bad("an output folder in use", "quantize", EXAMPLE, "--out", c.work / "full", says=["full"])

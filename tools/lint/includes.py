@@ -30,6 +30,7 @@ WRAPPED = [
     (re.compile(r"^lib(av|sw)\w+/"), r"^src/image/.*\.cpp$", 2, "FFmpeg"),
     (re.compile(r"^curl/"), r"^src/image/.*\.cpp$", 1, "libcurl"),
     (re.compile(r"^zstd\.h$"), r"^src/quant/.*\.cpp$", 1, "zstd"),
+    (re.compile(r"^(arrow|parquet)/"), r"^src/quant/calib/parquet_rows\.cpp$", 1, "Arrow"),
     (re.compile(r"^httplib\.h$"), r"^src/server/.*\.cpp$", 1, "cpp-httplib"),
     (re.compile(r"^CLI/"), r"^src/cli/support/", 99, "CLI11"),
     (re.compile(r"^gtest/|^gmock/"), r"(_test\.(cpp|h)$)|^tests/", 9999, "GoogleTest"),

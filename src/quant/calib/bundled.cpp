@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/strings.h"
+#include "quant/calib/base64.h"
 
 namespace statera {
 // Generated: name, bytes, size; ends with a null name.
@@ -13,23 +14,6 @@ struct EmbeddedFile {
   unsigned long size;
 };
 extern const EmbeddedFile kEmbeddedCalibration[];
-
-namespace {
-
-std::string base64(std::string_view bytes) {
-  static constexpr char kLetters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string out;
-  out.reserve((bytes.size() + 2) / 3 * 4);
-  for (size_t i = 0; i < bytes.size(); i += 3) {
-    unsigned long word = 0;
-    const size_t count = std::min<size_t>(3, bytes.size() - i);
-    for (size_t j = 0; j < 3; ++j) word = word << 8 | (j < count ? static_cast<unsigned char>(bytes[i + j]) : 0u);
-    for (size_t j = 0; j < 4; ++j) out += j <= count ? kLetters[word >> (18 - 6 * j) & 63] : '=';
-  }
-  return out;
-}
-
-}  // namespace
 
 std::string_view bundled_file(std::string_view name) {
   for (const EmbeddedFile* f = kEmbeddedCalibration; f->name; ++f) {
@@ -51,7 +35,7 @@ std::string bundled_messages() {
         if (!path) continue;
         const std::string name = path->as_string().substr(std::string("../").size());
         const std::string type = name.ends_with(".jpg") ? "jpeg" : "png";
-        part.set("image", "data:image/" + type + ";base64," + base64(bundled_file(name)));
+        part.set("image", "data:image/" + type + ";base64," + encode_base64(bundled_file(name)));
       }
     }
     out += item.dump() + "\n";

@@ -19,7 +19,7 @@ bool ends(std::string_view path, std::string_view suffix) {
   return true;
 }
 
-constexpr std::string_view kZst = ".zst";
+constexpr std::string_view kZst = ".zst", kParquet = ".parquet";
 constexpr uint64_t kMostJson = 1u << 30;       // a .json is parsed as a whole
 constexpr uint64_t kReleaseEvery = 16u << 20;  // pages of a file of lines do not stay in memory
 
@@ -27,19 +27,66 @@ constexpr uint64_t kReleaseEvery = 16u << 20;  // pages of a file of lines do no
 std::string_view plain_name(std::string_view path) { return ends(path, kZst) ? path.substr(0, path.size() - kZst.size()) : path; }
 
 void check_kind(const std::string& path) {
+  if (ends(path, kParquet)) return;
   for (const char* suffix : {".txt", ".jsonl", ".json"}) {
     if (ends(plain_name(path), suffix)) return;
   }
-  std::string how = "calibration data is read from .txt, .jsonl and .json, each also with .zst behind";
-  if (ends(path, ".parquet")) how += "; .parquet is not read, export it as .jsonl";
+  std::string how = "calibration data is read from .parquet, .txt, .jsonl and .json, the last three also with .zst behind";
+  if (ends(plain_name(path), kParquet)) how += "; a .parquet is packed inside, unpack it first";
   if (ends(path, ".gz") || ends(path, ".xz") || ends(path, ".bz2")) how += "; unpack it first";
   throw Error(ErrorKind::unsupported, path + ": " + how);
 }
 
+std::string neither(const std::string& where, const std::vector<std::string>& names) {
+  return where + ": neither text, messages nor conversations" +
+         (names.empty() ? "" : " (it has " + join(names, ", ") + "; name the text's field as PATH:FIELD)");
+}
+
+std::vector<std::string> names_of(const Json& item) {
+  std::vector<std::string> names;
+  if (item.is_object()) {
+    for (const auto& [name, value] : item.as_object()) names.push_back(name);
+  }
+  return names;
+}
+
+// The columns that read_item() may look at, which must be of its types.
+std::vector<std::string> columns_for(const ParquetRows& table, const ItemReading& how, const std::string& path) {
+  std::vector<std::string> names, chosen;
+  for (const ParquetColumn& c : table.columns()) names.push_back(c.name);
+  const auto expect = [&](const ParquetColumn& c, bool fits, const std::string& what) {
+    if (!fits) throw Error(ErrorKind::bad_file, path + ": column " + c.name + " is " + c.type + ", not " + what);
+    chosen.push_back(c.name);
+  };
+  const auto has = [&](std::string_view name) { return std::find(names.begin(), names.end(), name) != names.end(); };
+  for (const ParquetColumn& c : table.columns()) {
+    if (!how.field.empty()) {
+      if (c.name == how.field) expect(c, c.is_text, "text");
+    } else if (c.name == "messages") {
+      expect(c, c.is_turns, "a list of {role, content}");
+    } else if (c.name == "conversations") {
+      expect(c, c.is_turns, "a list of {from, value}");
+    } else if (c.name == "image" && has("conversations")) {
+      expect(c, c.is_pictures, "a path, bytes, {bytes, path} or a list of these");
+    } else if (c.name == "text") {
+      expect(c, c.is_text, "text");
+    }
+  }
+  if (!chosen.empty()) return chosen;
+  if (how.field.empty()) throw Error(ErrorKind::bad_file, neither(path, names));
+  throw Error(ErrorKind::bad_file, path + ": has no column " + how.field + did_you_mean(how.field, names) + " (it has " + join(names, ", ") + ")");
+}
+
 }  // namespace
 
-ItemFile::ItemFile(const std::string& path) : path_(path) {
+ItemFile::ItemFile(const std::string& path, const ItemReading& how) : path_(path) {
   check_kind(path);
+  if (ends(path, kParquet)) {
+    table_ = std::make_unique<ParquetRows>(path);
+    table_->choose(columns_for(*table_, how, path));
+    if (size() == 0) throw Error(ErrorKind::bad_file, path + ": holds nothing to calibrate with");
+    return;
+  }
   is_json_ = ends(plain_name(path), ".json");
   is_text_ = ends(plain_name(path), ".txt");
   if (ends(path, kZst)) {
@@ -57,6 +104,7 @@ ItemFile::ItemFile(const std::string& path) : path_(path) {
 
 ItemFile::ItemFile(std::string text, const std::string& name) : path_(name), held_(std::move(text)) {
   check_kind(name);
+  check(!ends(name, kParquet), "a .parquet is read from its file");
   is_json_ = ends(name, ".json");
   is_text_ = ends(name, ".txt");
   index(held_);
@@ -105,6 +153,7 @@ void ItemFile::index(std::string_view text) {
 }
 
 Json ItemFile::item(size_t i) const {
+  if (table_) return table_->row(i);
   if (is_json_) return entries_.at(i);
   const auto [offset, length] = spans_.at(i);
   const char* base = held_.empty() ? reinterpret_cast<const char*>(map_.data()) : held_.data();
@@ -115,6 +164,7 @@ Json ItemFile::item(size_t i) const {
 }
 
 std::string ItemFile::where(size_t i) const {
+  if (table_) return path_ + ": row " + std::to_string(i);
   if (is_json_) return path_ + ": item " + std::to_string(i);
   return path_ + ": line " + std::to_string(lines_.at(i));
 }
@@ -125,16 +175,14 @@ std::variant<std::string, Conversation> read_item(const Json& item, const ItemRe
     throw Error(ErrorKind::unsupported,
                 where + ": --parity qwen2vl-last-turn reads conversations of ShareGPT4V and LLaVA only, not messages");
   if (item.is_array()) return Conversation::from_json(item, where);
-  if (!how.field.empty()) return item.at(how.field, where).as_string(where + ": " + how.field);
+  if (!how.field.empty()) {
+    if (!item.get(how.field)) throw Error(ErrorKind::bad_file, where + ": has no " + how.field + did_you_mean(how.field, names_of(item)));
+    return item.at(how.field).as_string(where + ": " + how.field);
+  }
   if (item.has("messages")) return Conversation::from_json(item.at("messages"), where);
   if (item.has("conversations")) return how.last_turn ? llava_last_turn(item, where) : llava_conversation(item, where);
   if (item.has("text")) return item.at("text").as_string(where + ": text");
-  std::vector<std::string> names;
-  if (item.is_object()) {
-    for (const auto& [name, value] : item.as_object()) names.push_back(name);
-  }
-  throw Error(ErrorKind::bad_file, where + ": neither text, messages nor conversations" +
-                                       (names.empty() ? "" : " (it has " + join(names, ", ") + "; name the text's field as PATH:FIELD)"));
+  throw Error(ErrorKind::bad_file, neither(where, names_of(item)));
 }
 
 }  // namespace statera

@@ -66,7 +66,7 @@ struct CalibData {
   ModelInputs inputs(size_t i) const;
 };
 
-// Errors: not_found (a file, a tokenizer, a template), unsupported (.parquet and other kinds of files), bad_file (naming file and item),
+// Errors: not_found (a file, a tokenizer, a template), unsupported (other kinds of files), bad_file (naming file and item),
 // usage (see check_calibration; data that gives no sample or does not fit the options).
 CalibData read_calibration(const CalibOptions& options, PromptParts parts);
 

@@ -62,7 +62,7 @@ class Reader {
         const Source source = parse_source(options_.data[i]);
         base_ = options_.image_folder;
         if (base_.empty()) base_ = std::filesystem::path(source.path).parent_path().string();
-        take(ItemFile(source.path), source.field, share(i, options_.data.size()), length_);
+        take(ItemFile(source.path, ItemReading{source.field}), source.field, share(i, options_.data.size()), length_);
       }
     }
     if (data_.samples.empty()) {
@@ -81,11 +81,12 @@ class Reader {
     const auto n = static_cast<int64_t>(files);
     return options_.n_samples / n + (static_cast<int64_t>(i) < options_.n_samples % n ? 1 : 0);
   }
-  std::vector<size_t> order_of(const ItemFile& file) const {
+  // Of the seed and the place among the files, not of their names: the same content gives the same samples wherever it lies.
+  std::vector<size_t> order_of(const ItemFile& file) {
     if (parity_.numpy_shuffle) return numpy_order(file.size());
     std::vector<size_t> order(file.size());
     std::iota(order.begin(), order.end(), size_t{0});
-    Rng rng(options_.seed, hash_name(file.where(0)));
+    Rng rng(options_.seed, files_++);
     for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[rng.next() % i]);
     return order;
   }
@@ -165,7 +166,7 @@ class Reader {
   // As many texts as there can be pairs, cut to their first tokens (differs, MBQ 7.4: the original takes 128 and uses every other one).
   void read_interleaved() {
     const Source source = parse_source(options_.interleave);
-    const ItemFile file(source.path);
+    const ItemFile file(source.path, ItemReading{source.field});
     const int64_t step = parity_.interleave_even_texts ? 2 : 1;
     for (size_t i : order_of(file)) {
       if (static_cast<int64_t>(texts_.size()) >= options_.n_samples / 2 * step) break;
@@ -237,6 +238,7 @@ class Reader {
   std::vector<Draft> waiting_;  // for the rest of their sample
   std::vector<Draft> texts_;    // to interleave
   size_t next_text_ = 0;
+  uint64_t files_ = 0;  // whose order was drawn
   int64_t length_ = 0, text_tokens_ = 0, too_long_ = 0;
   std::string hashes_;
 };
