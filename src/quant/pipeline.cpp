@@ -160,6 +160,7 @@ bool wants_data(const Recipe& recipe) {
 }
 
 bool is_block(const UnitPlan& unit) { return unit.language && unit.block >= 0; }
+bool is_head(const UnitPlan& unit) { return !unit.vision && unit.block < 0; }
 
 // Whether pictures are run through the tower: its blocks or projectors are quantized by what they see.
 bool looks_at_tower(const OutputPlan& plan, const QuantizeSettings& s) {
@@ -175,21 +176,23 @@ uint64_t sample_bytes(const Model& model, const OutputPlan& plan, const Quantize
 // A block's rounded weights in fp32, the widest gram with its factor and a copy, one sample's activations, one sample's pictures, the rows
 // kept for the report.
 uint64_t calibration_ram(const OutputPlan& plan, const CalibData& data) {
-  int64_t weights = 0, width = 0, widest = 0, inputs = 0;
+  int64_t weights = 0, width = 0, widest = 0, inputs = 0, activations = 0;
   for (const UnitPlan& unit : plan.units) {
-    int64_t sum = 0, read = 0;
+    int64_t sum = 0, read = 0, both = 0;
     for (size_t i : unit.layers) {
       const StoredLinear& l = plan.layers[i].stored;
       sum += l.out * l.in;
       read += l.in;
       width = std::max(width, l.in);
-      widest = std::max(widest, l.in + l.out);
+      both = std::max(both, l.in + (is_head(unit) ? 0 : l.out));  // logits are made a few rows at a time
     }
     weights = std::max(weights, sum);
     inputs = std::max(inputs, read);
+    widest = std::max(widest, both);
+    activations = std::max(activations, (unit.vision ? data.most_patches : data.summary.longest) * both);
   }
   const int64_t rows = std::min(2 * Evidence::kRowsPerKind, data.summary.tokens);
-  return static_cast<uint64_t>(weights * 5 + 5 * width * width * 4 + std::max(data.summary.longest, data.most_patches) * widest * 4 * 8 + data.most_patches * 4 * 32768 +
+  return static_cast<uint64_t>(weights * 5 + 5 * width * width * 4 + activations * 4 * 8 + data.most_patches * 4 * 32768 +
                                rows * (inputs + 4 * widest) * 4);
 }
 
