@@ -25,6 +25,7 @@ at::Tensor Linear::operator()(const at::Tensor& x_in, const Pass& pass) const {
   at::Tensor x = x_in.dim() == 2 ? x_in : x_in.reshape({-1, x_in.size(-1)});
   check(x.size(1) == s.in, s.path);
   if (s.input_rotation.defined()) x = at::matmul(x, s.input_rotation.to(x.scalar_type()));
+  if (pass.tap) pass.tap->input(s, x, pass);
   at::Tensor y = s.weight->apply(x, s.act ? &*s.act : nullptr);
   if (s.bias.defined()) y = y + s.bias.to(y.scalar_type());
   if (s.adapter) {

@@ -12,7 +12,9 @@ class Stack;
 class Tap {
  public:
   virtual ~Tap() = default;
-  // After a linear layer: x_TK rotated but not quantized, y_TN with bias and adapter.
+  // Before a linear layer: x_TK rotated but not quantized. What it throws keeps the layer from being computed.
+  virtual void input(const LinearSite& site, const at::Tensor& x_TK, const Pass& pass) {}
+  // After it: the same x, y_TN with bias and adapter.
   virtual void linear(const LinearSite& site, const at::Tensor& x_TK, const at::Tensor& y_TN, const Pass& pass) {}
   // Router probabilities over all experts. probs_TE
   virtual void router(const LinearSite& site, const at::Tensor& probs_TE, const Pass& pass) {}

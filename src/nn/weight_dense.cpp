@@ -1,5 +1,5 @@
-// Dense: a floating matrix as it is stored. Mixed precision (fp32 rows, 16-bit weights) streams the stored weights through a kernel
-// instead of converting them; autograd goes through ATen.
+// Dense: a floating matrix as it is stored. fp32 rows stream the stored weights, whatever their type, through a kernel on our own threads
+// instead of converting them (LibTorch has one thread here, and its products are no faster); autograd and 16-bit rows go through ATen.
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/linear.h>
@@ -28,9 +28,9 @@ class Dense : public WeightRep {
   explicit Dense(at::Tensor W) : W_(std::move(W)) {}
   at::Tensor apply(const at::Tensor& x_TK, const ActQuant* act) const override {
     at::Tensor x = act ? fake_quantize(x_TK, *act) : x_TK;
-    const bool same = x.scalar_type() == W_.scalar_type(), few = x.size(0) <= hg::kMaxDecodeRows;
+    const bool same = x.scalar_type() == W_.scalar_type();
     const bool grads = at::GradMode::is_enabled() && (x.requires_grad() || W_.requires_grad());
-    const bool kernel = x.scalar_type() == at::kFloat && !grads && W_.is_contiguous() && W_.scalar_type() != at::kDouble && (!same || few);
+    const bool kernel = x.scalar_type() == at::kFloat && !grads && W_.stride(1) == 1 && W_.scalar_type() != at::kDouble;
     if (kernel) return stream(x.contiguous());
     return at::linear(x, same ? W_ : W_.to(x.scalar_type()));
   }
@@ -45,7 +45,7 @@ class Dense : public WeightRep {
     if (T == 0) return y;
     const float* from = x.const_data_ptr<float>();
     float* to = y.mutable_data_ptr<float>();
-    const hg::Matrix w{.data = W_.const_data_ptr(), .type = kernel_type(W_.scalar_type()), .n = N, .k = K, .ldw = K};
+    const hg::Matrix w{.data = W_.const_data_ptr(), .type = kernel_type(W_.scalar_type()), .n = N, .k = K, .ldw = W_.stride(0)};
     parallel_for(N, hg::kRowBlock, [&](int64_t begin, int64_t end) { hg::matmul(from, K, T, w, nullptr, to, N, begin, end); });
     return y;
   }

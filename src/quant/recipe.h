@@ -29,8 +29,8 @@ class Stack;
 class Accumulator {
  public:
   virtual ~Accumulator() = default;
-  // As Tap::linear: x rotated but not quantized, y with bias and adapter.
-  virtual void add(const at::Tensor& x_TK, const at::Tensor& y_TN, const Pass& pass) = 0;
+  // As Tap::input: x rotated but not quantized.
+  virtual void add(const at::Tensor& x_TK, const Pass& pass) = 0;
 };
 
 // Sums over one weight matrix: (dequantized - w)^2 and w^2.

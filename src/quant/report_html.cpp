@@ -24,7 +24,7 @@ constexpr const char* kStyle = R"(
 *{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--ink);font:14px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif}
 main{max-width:1120px;margin:0 auto;padding:28px 20px 60px}h1{font-size:24px;margin:0 0 2px;letter-spacing:-.01em}h2{font-size:16px;margin:0 0 4px}
 p{margin:4px 0 10px}.mute,.small{color:var(--mute)}section{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:18px 20px;margin-top:16px}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(190px,1fr));gap:12px;margin-top:18px}.tile{background:var(--card);border:1px solid var(--line);
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(165px,1fr));gap:12px;margin-top:18px}.tile{background:var(--card);border:1px solid var(--line);
 border-radius:12px;padding:14px 16px}.tile b{display:block;font-size:22px;letter-spacing:-.01em;font-variant-numeric:tabular-nums}.tile span{color:var(--mute);font-size:12.5px}
 .tile .goodtext,.goodtext{color:var(--good)}.tile .badtext,.badtext{color:var(--bad)}.flag{background:var(--badbg);border-color:var(--badline)}.charts{display:flex;flex-wrap:wrap;gap:14px 22px;margin-top:8px}
 svg{max-width:100%;height:auto;display:block}svg text{font-size:12px;fill:var(--ink)}svg text.small{font-size:11px;fill:var(--mute)}svg text.ink{fill:var(--ink)}svg text.head{font-weight:600}
@@ -37,7 +37,7 @@ svg{max-width:100%;height:auto;display:block}svg text{font-size:12px;fill:var(--
 .dot.s6,.bar.s6,.key.s6{fill:var(--c6);background:var(--c6)}.dot.s7,.bar.s7,.key.s7{fill:var(--c7);background:var(--c7)}.dot.sr,.bar.sr{fill:var(--rtn)}
 .key{display:inline-block;width:10px;height:10px;border-radius:3px;margin-right:6px}.scroll{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums;margin-top:6px}
 th{font-weight:600;color:var(--mute);font-size:12px;text-align:right;padding:4px 12px;border-bottom:1px solid var(--line);white-space:nowrap}
-td{text-align:right;padding:4px 12px;border-bottom:1px solid var(--line);white-space:nowrap}th:first-child,td:first-child{text-align:left;padding-left:0}
+td{text-align:right;padding:4px 12px;border-bottom:1px solid var(--line);white-space:nowrap}th:first-child,td:first-child{text-align:left;padding-left:0}td:last-child{white-space:normal}
 tr:last-child td{border-bottom:0}code{font:12.5px ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;overflow-wrap:anywhere}summary{cursor:pointer;font-weight:600}ul{margin:6px 0 0;padding-left:18px}
 .two{display:grid;grid-template-columns:repeat(auto-fit,minmax(400px,1fr));gap:16px}.two section{min-width:0}@media(max-width:480px){.two{grid-template-columns:1fr}}
 @media print{body{background:#fff}section,.tile{break-inside:avoid}}
@@ -143,7 +143,7 @@ std::string tiles(const Report& r) {
   if (!std::isnan(e)) {
     t += tile(figure(e), fmt::format("mean output error of a layer; round-to-nearest {}", figure(n)));
     const double change = n > 0 ? 100 * (e / n - 1) : 0;
-    t += tile(fmt::format("{:+.0f} %", change), "error beside round-to-nearest", change <= 0 ? "goodtext" : "badtext");
+    t += tile(fmt::format("{:+.{}f} %", change, std::abs(change) < 10 ? 1 : 0), "error beside round-to-nearest", change <= 0 ? "goodtext" : "badtext");
   } else {
     t += tile(figure(w), "mean relative error of a layer's weights");
   }

@@ -147,7 +147,7 @@ std::vector<std::vector<std::shared_ptr<LinearSite>>> UnitWriter::phases(const S
 }
 
 void UnitWriter::observe(Step& step) {
-  // A block calls a layer once per sample, so a sample is done with when every watched layer was called. Layers that some samples do not
+  // A block calls a layer once per sample, so a sample is done with when the last watched layer is about to be called. Layers that some samples do not
   // reach (experts) let the block run to its end.
   struct Collector : Tap {
     std::map<const LinearSite*, std::unique_ptr<Accumulator>>& into;
@@ -156,11 +156,11 @@ void UnitWriter::observe(Step& step) {
     size_t seen = 0, wanted = 0;
     std::shared_ptr<Side> sample;  // held, so that the next one has another address
     Collector(std::map<const LinearSite*, std::unique_ptr<Accumulator>>& to, Evidence& beside) : into(to), evidence(beside) {}
-    void linear(const LinearSite& site, const at::Tensor& x, const at::Tensor& y, const Pass& pass) override {
+    void input(const LinearSite& site, const at::Tensor& x, const Pass& pass) override {
       auto it = into.find(&site);
       const bool first = fresh.count(&site) > 0;
       if (it == into.end() && !first) return;
-      if (it != into.end()) it->second->add(x, y, pass);
+      if (it != into.end()) it->second->add(x, pass);
       if (first) evidence.add(site, x, pass);
       if (std::exchange(sample, pass.side) != pass.side) seen = 0;
       if (++seen == wanted) {

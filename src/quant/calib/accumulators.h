@@ -12,7 +12,8 @@
 
 namespace statera {
 
-// Sum of w x x^T over rows x, w = 1 or Pass::row_weight. fp32.
+// Sum of w x x^T over rows x, w = 1 or Pass::row_weight. fp32. Rows are gathered and taken in by chunks of fixed size, so that the
+// triangle is gone through once per chunk, not once per sample.
 class Gram {
  public:
   explicit Gram(int64_t width);
@@ -22,8 +23,10 @@ class Gram {
   int64_t rows() const { return rows_; }
 
  private:
-  at::Tensor G_KK_;  // lower triangle of tiles until value()
-  int64_t rows_ = 0;
+  void take_in();
+  at::Tensor G_KK_;             // lower triangle of tiles until value()
+  at::Tensor rows_KT_, weighted_KT_;  // the chunk that fills, transposed; the second only with weights
+  int64_t filled_ = 0, rows_ = 0;
   bool mirrored_ = true;
 };
 
@@ -44,7 +47,7 @@ class GramAccumulator : public Accumulator {
  public:
   // weighted: rows count by Pass::row_weight where it is defined.
   explicit GramAccumulator(std::shared_ptr<GramPool> pool, bool weighted = false) : pool_(std::move(pool)), weighted_(weighted) {}
-  void add(const at::Tensor& x_TK, const at::Tensor& y_TN, const Pass& pass) override;
+  void add(const at::Tensor& x_TK, const Pass& pass) override;
   // nullptr before the first row.
   const std::shared_ptr<Gram>& gram() const { return gram_; }
 
@@ -57,7 +60,7 @@ class GramAccumulator : public Accumulator {
 // Largest |x| of each input channel. f32 [K]
 class AbsMaxAccumulator : public Accumulator {
  public:
-  void add(const at::Tensor& x_TK, const at::Tensor& y_TN, const Pass& pass) override;
+  void add(const at::Tensor& x_TK, const Pass& pass) override;
   const at::Tensor& value() const { return max_K_; }  // undefined before the first row
 
  private:
@@ -69,7 +72,7 @@ class AbsMaxAccumulator : public Accumulator {
 class InputKeeper : public Accumulator {
  public:
   InputKeeper(int64_t limit, int64_t expected_rows, uint64_t seed);  // the seed decides where counting begins
-  void add(const at::Tensor& x_TK, const at::Tensor& y_TN, const Pass& pass) override;
+  void add(const at::Tensor& x_TK, const Pass& pass) override;
   at::Tensor rows() const;   // f32 [R, K]
   at::Tensor kinds() const;  // i8 [R]
 

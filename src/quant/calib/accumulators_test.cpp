@@ -74,22 +74,22 @@ TEST(GramAccumulator, ReadersOfOneTensorShareOneGram) {
   GramAccumulator q(pool), k(pool), other(pool);
   for (uint64_t s = 0; s < 3; ++s) {
     const at::Tensor x = random_rows(5, 16, s), z = random_rows(5, 16, 100 + s);
-    q.add(x, x, {});
-    k.add(x, x, {});
-    other.add(z, z, {});
+    q.add(x, {});
+    k.add(x, {});
+    other.add(z, {});
   }
   EXPECT_EQ(q.gram(), k.gram());
   EXPECT_NE(q.gram(), other.gram());
   EXPECT_EQ(q.gram()->rows(), 15);  // counted once, not once per reader
-  EXPECT_THROW(k.add(random_rows(5, 16, 7), {}, {}), Bug);
+  EXPECT_THROW(k.add(random_rows(5, 16, 7), {}), Bug);
 }
 
 TEST(AbsMaxAccumulator, KeepsTheLargestOfEachChannel) {
   AbsMaxAccumulator a;
   EXPECT_FALSE(a.value().defined());
   const at::Tensor x = random_rows(9, 6, 1), z = random_rows(4, 6, 2);
-  a.add(x, x, {});
-  a.add(z, z, {});
+  a.add(x, {});
+  a.add(z, {});
   EXPECT_TRUE(at::equal(a.value(), at::abs(at::cat({x, z}, 0)).amax(0)));
 }
 
@@ -99,13 +99,13 @@ TEST(InputKeeper, KeepsTheSameShareOfRowsForAnyBatching) {
   Pass pass;
   pass.kinds = at::zeros({1000}, at::kChar);
   pass.kinds.slice(0, 500, 1000).fill_(1);
-  whole.add(x, x, pass);
-  all.add(x, x, pass);
+  whole.add(x, pass);
+  all.add(x, pass);
   for (int64_t from = 0; from < 1000; from += 130) {
     const int64_t to = std::min<int64_t>(1000, from + 130);
     Pass part;
     part.kinds = pass.kinds.slice(0, from, to);
-    parts.add(x.slice(0, from, to), {}, part);
+    parts.add(x.slice(0, from, to), part);
   }
   EXPECT_TRUE(at::equal(whole.rows(), parts.rows()));
   EXPECT_TRUE(at::equal(whole.kinds(), parts.kinds()));

@@ -3,52 +3,36 @@
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full_like.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
-#include <c10/core/InferenceMode.h>
 
 #include <algorithm>
 
 #include "base/error.h"
 #include "base/file.h"
-#include "base/threads.h"
 
 namespace statera {
 namespace {
 
 std::string tap_name(size_t i, size_t tap) { return std::to_string(i) + ".tap" + std::to_string(tap); }
 
+// A dense matrix in fp32 that knows the integers it came from.
 class Calibrated : public WeightRep {
  public:
-  Calibrated(const at::Tensor& W_NK, std::optional<QTensor> q) : q_(std::move(q)), W_(W_NK.to(at::kFloat).contiguous()) {}
-  at::Tensor apply(const at::Tensor& x_TK, const ActQuant* act) const override {
-    constexpr int64_t kRows = 256;
-    const at::Tensor x = (act ? fake_quantize(x_TK, *act) : x_TK).to(at::kFloat).contiguous();
-    at::Tensor y = at::empty({x.size(0), W_.size(0)}, x.options());
-    const int64_t N = W_.size(0), slices = (N + kRows - 1) / kRows;
-    parallel_for(slices, 1, [&](int64_t begin, int64_t end) {
-      c10::InferenceMode no_gradients;
-      for (int64_t s = begin; s < end; ++s) {
-        const int64_t from = s * kRows, to = std::min(N, from + kRows);
-        y.slice(1, from, to).copy_(at::mm(x, W_.slice(0, from, to).t()));
-      }
-    });
-    return y.to(x_TK.scalar_type());
-  }
-  at::Tensor dense() const override { return W_; }
+  explicit Calibrated(QTensor q) : q_(std::move(q)), dense_(make_dense(q_.dequantize().to(at::kFloat).contiguous())) {}
+  at::Tensor apply(const at::Tensor& x_TK, const ActQuant* act) const override { return dense_->apply(x_TK, act); }
+  at::Tensor dense() const override { return dense_->dense(); }
   std::optional<QTensor> unpack() const override { return q_; }
-  int64_t bytes() const override { return (q_ ? q_->bytes() : 0) + W_.numel() * 4; }
+  int64_t bytes() const override { return q_.bytes() + dense_->bytes(); }
 
  private:
-  std::optional<QTensor> q_;
-  at::Tensor W_;
+  QTensor q_;
+  Weight dense_;
 };
 
 }  // namespace
 
-Weight make_calibrated(const QTensor& q) { return std::make_shared<Calibrated>(q.dequantize(), q); }
-Weight make_sliced(const at::Tensor& W_NK) { return std::make_shared<Calibrated>(W_NK, std::nullopt); }
+Weight make_calibrated(const QTensor& q) { return std::make_shared<Calibrated>(q); }
 
 Calibrator::Calibrator(const Model& model, const CalibData& data, std::string folder, const std::atomic<bool>* cancel)
     : StackWalk(model, model.language(), model.limits().hidden_size, data, std::move(folder), "activations-", cancel) {}

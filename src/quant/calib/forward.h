@@ -47,10 +47,7 @@ class Calibrator : public StackWalk {
   std::vector<Measured> differentiate(size_t i, const Measure& measure) const;
 };
 
-// Dense fp32 weights multiplied in slices of fixed height, so that threads do not change results. Stands in for a rounded layer while
-// calibrating.
+// Stands in for a rounded layer while calibrating: its values in fp32.
 Weight make_calibrated(const QTensor& q);
-// The same for weights that are not rounded, floating [N, K]: trial weights, and the originals beside them.
-Weight make_sliced(const at::Tensor& W_NK);
 
 }  // namespace statera

@@ -15,7 +15,6 @@
 #include "nn/model.h"
 #include "quant/calib/accumulators.h"
 #include "quant/calib/fold.h"
-#include "quant/calib/forward.h"
 #include "quant/methods/awq/algo.h"
 #include "quant/methods/mbq/algo.h"
 
@@ -33,14 +32,14 @@ class GroupInput : public Accumulator {
  public:
   GroupInput(const ScaleSearch& s, bool sequences, bool gram_allowed) : settings_(s), sequences_(sequences), gram_allowed_(gram_allowed) {}
 
-  void add(const at::Tensor& x, const at::Tensor& y, const Pass& pass) override {
+  void add(const at::Tensor& x, const Pass& pass) override {
     const at::Tensor sum = at::sum(at::abs(x), {0}, false, at::kDouble);
     sum_K_ = sum_K_.defined() ? sum_K_ + sum : sum;
     rows_ += x.size(0);
     if (sequences_) return add_sequence(x, pass);
     if (!gram && !keeper_) begin(x.size(1));
     if (gram) gram->add(x, {});
-    if (keeper_) keeper_->add(x, y, pass);
+    if (keeper_) keeper_->add(x, pass);
   }
 
   int64_t rows() const { return rows_; }
@@ -169,18 +168,12 @@ class SearchStep : public Step {
     c10::InferenceMode no_gradients;
     std::vector<std::pair<const ScaleGroup*, ScaleRecord>> found;
     const Topology topology = job.topology();
-    {
-      WeightSwap whole;
-      for (const ScaleGroup& g : topology.groups) {
-        for (const Linear& l : g.readers) whole.set(l.handle(), make_sliced(l.site().weight->dense()), {});
-      }
-      for (const ScaleGroup& g : topology.groups) {
-        const LinearSite* first = first_reader(g, job);
-        if (!first) continue;
-        auto* input = dynamic_cast<GroupInput*>(job.statistics(*first));
-        if (!input || input->rows() == 0) job.refuse(*first, "no calibration sample reaches it");
-        found.emplace_back(&g, search(g, *first, *input, job));
-      }
+    for (const ScaleGroup& g : topology.groups) {
+      const LinearSite* first = first_reader(g, job);
+      if (!first) continue;
+      auto* input = dynamic_cast<GroupInput*>(job.statistics(*first));
+      if (!input || input->rows() == 0) job.refuse(*first, "no calibration sample reaches it");
+      found.emplace_back(&g, search(g, *first, *input, job));
     }
     for (auto& [group, record] : found) fold_group(job, *group, std::move(record));
   }
@@ -262,7 +255,7 @@ class SearchStep : public Step {
       WeightSwap swap;
       for (size_t i = 0; i < sites.size(); ++i) {
         const bool floating = !rounded(Linear(sites[i]), job);
-        swap.set(sites[i], make_sliced(floating ? weights[i].to(at::kFloat) * trial.divisor : trial.weights[i]), floating ? std::nullopt : trial.act);
+        swap.set(sites[i], make_dense(floating ? weights[i].to(at::kFloat) * trial.divisor : trial.weights[i]), floating ? std::nullopt : trial.act);
       }
       double sum = 0;
       for (size_t i = 0; i < parts.size(); ++i) {
