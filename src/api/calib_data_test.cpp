@@ -83,9 +83,10 @@ TEST_F(Arranged, FewShotPutsOneConversationBehindTheOtherAndLosesNoToken) {
     EXPECT_TRUE(at::equal(s.positions.slice(-1, a.tokens()), b.positions + a.positions.max() + 1));
     const ModelInputs in = pairs.inputs(p), x = singles.inputs(2 * p), y = singles.inputs(2 * p + 1);
     EXPECT_EQ(in.image_grid_thw.size(), x.image_grid_thw.size() + y.image_grid_thw.size());
-    if (x.pixel_values.defined() && y.pixel_values.defined())
+    if (x.pixel_values.defined() && y.pixel_values.defined()) {
       EXPECT_TRUE(at::equal(in.pixel_values, at::cat({x.pixel_values, y.pixel_values})));
-    if (!x.pixel_values.defined() && y.pixel_values.defined()) EXPECT_TRUE(at::equal(in.pixel_values, y.pixel_values));
+    }
+    if (!x.pixel_values.defined() && y.pixel_values.defined()) { EXPECT_TRUE(at::equal(in.pixel_values, y.pixel_values)); }
   }
   EXPECT_EQ(pairs.summary.vision_tokens, singles.summary.vision_tokens);
   o.n_samples = 5;

@@ -110,7 +110,7 @@ class Gather : public Tap {
     if (site.path.find("visual") != site.path.npos) return;
     auto at = layers.try_emplace(site.path, Gram(x_TK.size(-1)), AbsMaxAccumulator()).first;
     at->second.first.add(x_TK.to(at::kFloat), {});
-    at->second.second.add(x_TK, y_TN, pass);
+    at->second.second.add(x_TK, pass);
   }
 };
 

@@ -16,31 +16,14 @@
 #include "ckpt/checkpoint_source.h"
 #include "ckpt/safetensors_write.h"
 #include "ckpt/test_files.h"
-#include "quant/calib/sample.h"
+#include "quant/calib/test_samples.h"
 #include "quant/pipeline.h"
 #include "quant/test_output.h"
 
 namespace statera {
 namespace {
+using namespace calib_test;
 namespace fs = std::filesystem;
-
-std::string root(const std::string& path) { return std::string(STATERA_SOURCE_DIR) + "/" + path; }
-
-struct Opened {
-  explicit Opened(const std::string& folder)
-      : source(Checkpoint::open(folder), model_type(Checkpoint::open(folder).config())),
-        model(model_type(source.checkpoint().config()).make(source.checkpoint().config(), source)) {
-    at::set_num_threads(1);
-  }
-  CalibData data(const CalibOptions& options = {}) const { return read_calibration(options, read_prompt_parts(source.checkpoint().directory(), *model)); }
-  CheckpointSource source;
-  std::unique_ptr<Model> model;
-};
-
-std::string answers_of(const CalibData& data, const CalibSample& s) {
-  const at::Tensor ids = at::masked_select(s.ids_T, s.answers_T == 1).contiguous();
-  return data.parts.tokenizer->decode({ids.const_data_ptr<int64_t>(), static_cast<size_t>(ids.numel())}, false);
-}
 
 QuantizeOptions gptq(const std::string& model, const std::string& out) {
   QuantizeOptions o;
@@ -51,15 +34,6 @@ QuantizeOptions gptq(const std::string& model, const std::string& out) {
   o.n_samples = 6;
   o.max_seq_len = 256;
   return o;
-}
-
-std::string message_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return std::string(to_string(e.kind())) + ": " + e.message();
-  }
-  return "no error";
 }
 
 TEST(CalibSamples, AnswersArePreciselyWhatTheAssistantSaid) {

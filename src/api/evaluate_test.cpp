@@ -160,7 +160,7 @@ TEST(Evaluate, AKilledRunGoesOnWithIdenticalBytes) {
       const EvaluateReport again = evaluate(o);
       EXPECT_EQ(read_file(log), whole) << task << " cut at " << cut;
       EXPECT_EQ(read_file(o.out + "/report.json"), report);
-      if (cut == whole.size()) EXPECT_EQ(again.results[0].resumed, again.results[0].samples);
+      if (cut == whole.size()) { EXPECT_EQ(again.results[0].resumed, again.results[0].samples); }
     }
     o.prefill_tokens += 7;
     EXPECT_NE(fault([&] { evaluate(o); }).find("mismatch: " + log + ": made with other settings (prefill_tokens: "), std::string::npos);

@@ -10,6 +10,7 @@
 #include "ckpt/safetensors_write.h"
 #include "ckpt/test_files.h"
 #include "ckpt/checkpoint_source.h"
+#include "quant/calib/test_samples.h"
 #include "quant/calib/sample.h"
 #include "quant/load_check.h"
 #include "quant/scales_file.h"
@@ -17,6 +18,7 @@
 
 namespace statera {
 namespace {
+using calib_test::message_of;
 namespace fs = std::filesystem;
 
 const std::string kExample = std::string(STATERA_SOURCE_DIR) + "/examples/tiny-qwen3-vl";
@@ -35,15 +37,6 @@ QuantizeOptions options(const std::string& method, const std::string& out) {
     o.w_group = 32;
   }
   return o;
-}
-
-std::string message_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    return std::string(to_string(e.kind())) + ": " + e.message();
-  }
-  return "";
 }
 
 class Scales : public ::testing::TestWithParam<const char*> {};

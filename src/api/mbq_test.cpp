@@ -1,7 +1,7 @@
 // MBQ on the bundled tiny model: gradients against finite differences, what the search records, threads, recipes without pictures.
-#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/log_softmax.h>
 #include <ATen/ops/zeros.h>
@@ -18,25 +18,14 @@
 #include "ckpt/checkpoint_source.h"
 #include "ckpt/test_files.h"
 #include "quant/calib/forward.h"
-#include "quant/calib/sample.h"
+#include "quant/calib/test_samples.h"
 #include "quant/pipeline.h"
 #include "quant/sha256.h"
 
 namespace statera {
 namespace {
+using namespace calib_test;
 
-std::string root(const std::string& path) { return std::string(STATERA_SOURCE_DIR) + "/" + path; }
-
-struct Opened {
-  explicit Opened(const std::string& folder)
-      : source(Checkpoint::open(folder), model_type(Checkpoint::open(folder).config())),
-        model(model_type(source.checkpoint().config()).make(source.checkpoint().config(), source)) {
-    at::set_num_threads(1);
-  }
-  CalibData data(const CalibOptions& options = {}) const { return read_calibration(options, read_prompt_parts(source.checkpoint().directory(), *model)); }
-  CheckpointSource source;
-  std::unique_ptr<Model> model;
-};
 
 // Two questions about pictures with answers, and a text.
 std::string write_items(const TempDir& dir) {
@@ -162,6 +151,38 @@ TEST(Mbq, ResultsDoNotDependOnThreadsAndDifferFromAwqs) {
   quantize(options_of(dir / "awq", "awq"));
   EXPECT_EQ(weights_of(dir / "one"), weights_of(dir / "three"));
   EXPECT_NE(weights_of(dir / "one"), weights_of(dir / "awq"));
+}
+
+// Checks 5, 7 and 12 of mbq.md: three groups a block where heads are grouped, in their order; never worse than no scale at all; what no
+// group touches is round-to-nearest.
+TEST(Mbq, EveryBlockHasThreeGroupsNoneWorseThanWithoutScalesAndTheOutputLayerIsRoundedToNearest) {
+  TempDir dir;
+  const QuantizeReport mbq = quantize(options_of(dir / "mbq", "mbq"));
+  quantize(options_of(dir / "rtn", "rtn"));
+  const std::vector<std::string> groups{"input_layernorm", "post_attention_layernorm", "up_proj"};
+  ASSERT_EQ(mbq.scales.size() % groups.size(), 0u);
+  ASSERT_GE(mbq.scales.size(), 2 * groups.size());
+  for (size_t i = 0; i < mbq.scales.size(); ++i) {
+    const auto& s = mbq.scales[i];
+    EXPECT_EQ(s.group, groups[i % groups.size()]);
+    EXPECT_EQ(s.block, mbq.scales[i / groups.size() * groups.size()].block);
+    ASSERT_EQ(s.losses.size(), 20u);
+    const size_t best = static_cast<size_t>(std::min_element(s.losses.begin(), s.losses.end()) - s.losses.begin());
+    EXPECT_DOUBLE_EQ(s.ratio, static_cast<double>(best) / 20) << s.block << " " << s.group;
+    EXPECT_NEAR(s.smallest * s.largest, 1, 1e-5);
+    ASSERT_TRUE(s.rho.has_value());
+    EXPECT_GT(*s.rho, 0);
+  }
+  const Checkpoint a = Checkpoint::open(dir / "mbq"), b = Checkpoint::open(dir / "rtn");
+  int64_t same = 0, different = 0;
+  for (const std::string& name : a.names()) {
+    if (!name.ends_with(".weight_packed")) continue;
+    const bool equal = at::equal(a.tensor(name), b.tensor(name));
+    if (name.find("o_proj") != name.npos) { EXPECT_TRUE(equal) << name; }
+    (equal ? same : different) += 1;
+  }
+  EXPECT_GE(same, static_cast<int64_t>(mbq.scales.size() / groups.size()));
+  EXPECT_GT(different, 0);
 }
 
 TEST(Mbq, WithoutPicturesVisionIsNotWeighedAndTheReportSaysSo) {

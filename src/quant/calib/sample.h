@@ -16,16 +16,16 @@ namespace statera {
 
 struct CalibOptions {
   // "PATH" or "PATH:FIELD"; none: the bundled set. The kinds of files are in docs/calibration.md.
-  std::vector<std::string> data;
-  std::string image_folder;    // where relative picture paths start; empty: the folder of the file that names them
+  std::vector<std::string> data = {};
+  std::string image_folder = {};  // where relative picture paths start; empty: the folder of the file that names them
   int64_t n_samples = 128;     // sequences in all; fewer when the data gives fewer
   int64_t max_seq_len = 2048;  // tokens of a sequence; text is cut into blocks of this length
   uint64_t seed = 0;           // of the order in which items are drawn
   // Two conversations a sample (MBQ 3.4): one behind the other, or with 512 tokens of text from a file (PATH or PATH:FIELD) between them.
   // n_samples then counts conversations. At most one of the two.
   bool few_shot = false;
-  std::string interleave;
-  std::vector<std::string> parity;  // names for parse_parity()
+  std::string interleave = {};
+  std::vector<std::string> parity = {};  // names for parse_parity()
 };
 
 // Error(usage) for options that are out of range or exclude each other; looks at no file.

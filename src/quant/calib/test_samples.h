@@ -1,6 +1,7 @@
 // What the tests of calibration data share: an opened checkpoint, items in the spelling of LLaVA, answers as text.
 #pragma once
 
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/masked_select.h>
 
@@ -22,9 +23,11 @@ inline std::string picture(const std::string& name) { return root("examples/pict
 struct Opened {
   explicit Opened(const std::string& folder)
       : source(Checkpoint::open(folder), model_type(Checkpoint::open(folder).config())),
-        model(model_type(source.checkpoint().config()).make(source.checkpoint().config(), source)) {}
+        model(model_type(source.checkpoint().config()).make(source.checkpoint().config(), source)) {
+    at::set_num_threads(1);  // as quantize() does
+  }
   PromptParts parts() const { return read_prompt_parts(source.checkpoint().directory(), *model); }
-  CalibData data(const CalibOptions& options) const { return read_calibration(options, parts()); }
+  CalibData data(const CalibOptions& options = {}) const { return read_calibration(options, parts()); }
   CheckpointSource source;
   std::unique_ptr<Model> model;
 };

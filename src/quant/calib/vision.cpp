@@ -31,10 +31,14 @@ at::Tensor grid_rows(const std::vector<Grid>& grids) {
 struct VisionTap : Tap {
   Tap& to;
   explicit VisionTap(Tap& tap) : to(tap) {}
+  void input(const LinearSite& site, const at::Tensor& x, const Pass& pass) override { to.input(site, x, all_vision(x, pass)); }
   void linear(const LinearSite& site, const at::Tensor& x, const at::Tensor& y, const Pass& pass) override {
+    to.linear(site, x, y, all_vision(x, pass));
+  }
+  static Pass all_vision(const at::Tensor& x, const Pass& pass) {
     Pass seen = pass;
     seen.kinds = at::full({x.size(0)}, static_cast<int64_t>(kVision), at::kChar);
-    to.linear(site, x, y, seen);
+    return seen;
   }
 };
 

@@ -33,7 +33,7 @@ void expect_same(const QTensor& a, const QTensor& b) {
   EXPECT_TRUE(at::equal(a.scale, b.scale));
   EXPECT_EQ(a.scale.scalar_type(), b.scale.scalar_type());
   EXPECT_EQ(a.zero.defined(), b.zero.defined());
-  if (a.zero.defined() && b.zero.defined()) EXPECT_TRUE(at::equal(a.zero, b.zero));
+  if (a.zero.defined() && b.zero.defined()) { EXPECT_TRUE(at::equal(a.zero, b.zero)); }
 }
 
 TEST(Rtn, EqualsTheSpecificationToTheBitForAllBitsGroupsAndTypes) {
@@ -74,7 +74,7 @@ TEST(Rtn, AllZeroGroupsGetTheEpsilonOfTheirTypeAndZeroCodes) {
       EXPECT_EQ(r.q.scale.to(at::kDouble).min().item<double>(), epsilon);
       EXPECT_EQ(r.q.scale.to(at::kDouble).max().item<double>(), epsilon);
       EXPECT_EQ(r.q.dequantize().abs().max().item<double>(), 0);
-      if (!symmetric) EXPECT_EQ(r.q.zero.to(at::kInt).abs().max().item<int>(), 0);
+      if (!symmetric) { EXPECT_EQ(r.q.zero.to(at::kInt).abs().max().item<int>(), 0); }
     }
   }
 }
