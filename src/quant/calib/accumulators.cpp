@@ -1,4 +1,5 @@
-// Tiled sums. A tile is one single-threaded product, so the number of threads changes who computes it and nothing else.
+// Sums over chunks of rows of fixed size, through a product whose elements do not depend on how it is split: the number of threads changes
+// who computes an element and nothing else.
 #include "quant/calib/accumulators.h"
 
 #include <ATen/TensorOperators.h>
