@@ -10,6 +10,7 @@
 #include "ckpt/safetensors_write.h"
 #include "ckpt/test_files.h"
 #include "ckpt/checkpoint_source.h"
+#include "quant/calib/block_runs.h"
 #include "quant/calib/test_samples.h"
 #include "quant/calib/sample.h"
 #include "quant/load_check.h"
@@ -113,7 +114,7 @@ TEST(LoadTest, LogitsOfTheFolderAreThoseHeldAndAnyChangedTensorOfAPathShows) {
   const CalibData data = read_calibration({.n_samples = 2, .max_seq_len = 96}, read_prompt_parts(kExample, *model));
   Calibrator calibrator(*model, data, states, nullptr);
   calibrator.start(0, {});
-  for (int64_t b = 0; b < model->language().blocks(); ++b) calibrator.advance(b);
+  for (int64_t b = 0; b < model->language().blocks(); ++b) BlockRuns(calibrator, b, {}).advance();
   auto checked = [&] { return check_logits(*model, source.type(), calibrator, copy, false); };
   const LogitCheck same = checked();
   EXPECT_GT(same.logits, 0);

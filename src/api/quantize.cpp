@@ -15,6 +15,7 @@
 #include "base/heap.h"
 #include "base/strings.h"
 #include "ckpt/checkpoint_source.h"
+#include "nn/buffers.h"
 #include "quant/calib/sample.h"
 #include "quant/pipeline.h"
 #include "quant/recipes/targets.h"
@@ -132,6 +133,8 @@ QuantizeReport quantize(const QuantizeOptions& given, const ProgressSink& progre
       data = read_calibration(wanted, read_prompt_parts(checkpoint.directory(), *model));
       settings.data = &*data;
     }
+    std::optional<KeptBuffers> kept;
+    if (calibrated) kept.emplace(kKeptBuffers);
     if (options.plan) return plan_quantization(*model, source, settings, options.out);
     return run_quantization(*model, source, settings, options.out, {progress, cancel, {}});
   });

@@ -14,6 +14,7 @@
 #include "api/quantize.h"
 #include "api/test_checkpoints.h"
 #include "base/threads.h"
+#include "quant/calib/block_runs.h"
 #include "quant/calib/forward.h"
 #include "quant/calib/test_samples.h"
 #include "quant/calib/vision.h"
@@ -93,7 +94,7 @@ TEST_P(VisionCalibration, TheWalkGivesTheFeaturesOfTheTower) {
   VisionCalibrator walk(*opened.model, data, dir_ / "states", nullptr);
   walk.start(0, {});
   for (int64_t b = 0; b < walk.blocks(); ++b) {
-    walk.advance(b);
+    BlockRuns(walk, b, {}).advance();
     walk.forget_before(b);
     VisionCalibrator(*opened.model, data, dir_ / "states", nullptr).start(b + 1, {});  // a resumed run finds what it needs
   }

@@ -1,5 +1,6 @@
-// Counts: a block runs once per observation and once to go on; grams, factors and candidates by their matrix products. What is not a
-// matrix product or rounding (attention, norms, disk) is left out, so the estimate is low for long sequences.
+// Counts: a block runs once per observation and once to go on, with gptq once in all (as long as runs may wait, block_runs.h); grams, factors
+// and candidates by their matrix products. What is not a matrix product or rounding (attention, norms, disk) is left out, so the estimate is
+// low for long sequences.
 #include "quant/estimate.h"
 
 #include <ATen/ops/empty.h>
@@ -72,7 +73,7 @@ Counts count(const OutputPlan& plan, const std::vector<std::string>& methods, co
   }
   if (data) c.operations += forward;  // on to the next block
   for (const std::string& method : methods) {
-    if (method != "rtn") c.operations += forward * (method == "gptq" ? 3 : 1);  // observed, gptq phase by phase
+    if (method != "rtn" && method != "gptq") c.operations += forward;  // observed; gptq's runs wait for its rounding and go on
     if (method == "mbq") c.operations += 4 * forward;                          // forward and backward, blocks computed twice
   }
   for (const LayerPlan& l : plan.layers) {

@@ -11,7 +11,9 @@
 #include <future>
 
 #include "base/error.h"
+#include "base/heap.h"
 #include "base/strings.h"
+#include "base/threads.h"
 #include "quant/calib/forward.h"
 #include "quant/calib/vision.h"
 #include "quant/journal_report.h"
@@ -173,9 +175,15 @@ uint64_t sample_bytes(const Model& model, const OutputPlan& plan, const Quantize
   return 3 * Calibrator::state_bytes(model, *s.data) + (looks_at_tower(plan, s) ? VisionCalibrator::disk_bytes(model, *s.data) : 0);
 }
 
-// A block's rounded weights in fp32, the widest gram with its factor and a copy, one sample's activations, one sample's pictures, the rows
-// kept for the report.
-uint64_t calibration_ram(const OutputPlan& plan, const CalibData& data) {
+// What calibration takes beyond the program: the least that it can do with, what each further run side by side adds, and what all samples take that
+// wait within a block.
+struct CalibrationRam {
+  uint64_t least = 0, run = 0, waiting = 0;
+};
+
+// Least: a block's rounded weights in fp32, the widest gram and what its factor takes, one sample's activations, one sample's pictures, the rows kept
+// for the report.
+CalibrationRam calibration_ram(const OutputPlan& plan, const Model& model, const CalibData& data, bool act_order) {
   int64_t weights = 0, width = 0, widest = 0, inputs = 0, activations = 0;
   for (const UnitPlan& unit : plan.units) {
     int64_t sum = 0, read = 0, both = 0;
@@ -192,8 +200,24 @@ uint64_t calibration_ram(const OutputPlan& plan, const CalibData& data) {
     activations = std::max(activations, (unit.vision ? data.most_patches : data.summary.longest) * both);
   }
   const int64_t rows = std::min(2 * Evidence::kRowsPerKind, data.summary.tokens);
-  return static_cast<uint64_t>(weights * 5 + 5 * width * width * 4 + activations * 4 * 8 + data.most_patches * 4 * 32768 +
-                               rows * (inputs + 4 * widest) * 4);
+  CalibrationRam ram;
+  ram.run = static_cast<uint64_t>(activations) * 4 * 8;
+  ram.least = static_cast<uint64_t>(weights * 5 + (act_order ? 4 : 2) * width * (width + 1024) * 4 + data.most_patches * 4 * 32768 +
+                                    rows * (inputs + 4 * widest) * 4) + ram.run + kKeptBuffers;
+  for (size_t i = 0; i < data.samples.size(); ++i)
+    ram.waiting += BlockRuns::bytes_of(std::max(data.samples[i].tokens(), data.samples[i].patches), model.limits().hidden_size, width);
+  return ram;
+}
+
+// Without --max-ram a quarter of the machine's memory may go to what makes calibration faster.
+RunMemory run_memory(const CalibrationRam& ram, uint64_t needed, uint64_t max_ram) {
+  uint64_t spare = max_ram ? (max_ram > needed ? max_ram - needed : 0) : memory_of_machine() / 4;
+  const uint64_t beside = ram.run * static_cast<uint64_t>(num_threads() - 1);
+  RunMemory out;
+  out.side_by_side = beside <= spare / 2;
+  if (out.side_by_side) spare -= beside;
+  out.waiting = std::min(spare, ram.waiting);
+  return out;
 }
 
 uint64_t expected_ram(const CheckpointSource& source, const OutputPlan& plan) {
@@ -225,7 +249,7 @@ class Run {
     if (settings.scales) check_scales_fit(*settings.scales, scale_settings(source, settings), kScaleKeys);
     sides_ = side_files(source.checkpoint().directory());
     run_ = run_json(model, source, settings, plan_);
-    describe(out);
+    describe(model, out);
     if (settings.max_ram && report_.expected_ram > settings.max_ram) {
       throw Error(ErrorKind::memory, "about " + human_bytes(static_cast<double>(report_.expected_ram)) +
                                          " of memory are needed, --max-ram allows " + human_bytes(static_cast<double>(settings.max_ram)));
@@ -267,7 +291,7 @@ class Run {
   }
 
  private:
-  void describe(const std::string& out) {
+  void describe(const Model& model, const std::string& out) {
     QuantizeReport& r = report_;
     r.out = out;
     r.method = settings_.method;
@@ -292,7 +316,11 @@ class Run {
     for (const std::string& name : sides_.left_out) r.warnings.push_back(name + " is not carried over (a pickle or too large)");
     r.expected_ram = expected_ram(source_, plan_);
     if (const CalibData* data = settings_.data) {
-      r.expected_ram += calibration_ram(plan_, *data);
+      const CalibrationRam ram = calibration_ram(plan_, model, *data, settings_.gptq.act_order);
+      r.expected_ram += ram.least;
+      run_memory_ = run_memory(ram, r.expected_ram, settings_.max_ram);
+      const bool waits = std::any_of(recipe_.begin(), recipe_.end(), [](const auto& step) { return step->phased(); });
+      r.quick_ram = (waits ? run_memory_.waiting : 0) + (run_memory_.side_by_side ? ram.run * static_cast<uint64_t>(num_threads() - 1) : 0);
       const CalibSummary& d = data->summary;
       r.data = QuantizeReport::Data{d.hash, d.bundled, d.samples, d.tokens, d.vision_tokens, d.answer_tokens};
       r.warnings.insert(r.warnings.end(), d.notes.begin(), d.notes.end());
@@ -334,7 +362,7 @@ class Run {
     const auto begin = std::chrono::steady_clock::now();
     uint64_t bytes = 0;
     UnitContext context{model, source_, plan_, format_named(settings_.plan.format), shards, progress, hooks.cancel,
-                        calibrator_ ? &*calibrator_ : nullptr, vision_ ? &*vision_ : nullptr, hooks.progress, settings_.propagate_original, &times_};
+                        calibrator_ ? &*calibrator_ : nullptr, vision_ ? &*vision_ : nullptr, hooks.progress, run_memory_, settings_.propagate_original, &times_};
     std::future<void> pending;  // the previous unit on its way to disk
     auto settle = [&] {
       if (!pending.valid()) return;
@@ -505,6 +533,7 @@ class Run {
   std::optional<Calibrator> calibrator_;
   std::optional<VisionCalibrator> vision_;  // when the tower is calibrated
   std::map<std::string, double> times_;  // seconds by phase
+  RunMemory run_memory_;
 };
 
 }  // namespace

@@ -93,8 +93,8 @@ class Step {
   virtual ~Step() = default;
   // Whether it needs samples run through the model: watch() and the statistics of apply().
   virtual bool needs_data() const { return false; }
-  // Whether apply() sees one phase of Topology::phases at a time, its inputs collected after the earlier phases were rounded. Otherwise
-  // it sees all layers of the block at once.
+  // Whether apply() sees one phase of Topology::phases at a time, its inputs collected after the earlier phases were rounded; it then changes
+  // nothing but the layers that it finishes. Otherwise it sees all layers of the block at once.
   virtual bool phased() const { return false; }
   // Whether all that apply() does is to choose scales and fold them (fold_group): then scales of an earlier run may take its place.
   virtual bool only_scales() const { return false; }

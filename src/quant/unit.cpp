@@ -77,13 +77,20 @@ void UnitWriter::find_walk() {
 
 JournalEntry UnitWriter::run(Recipe& recipe) {
   save_layers();
-  if (calibrated()) evidence_.emplace(rows_[0], rows_[1], 0);
+  if (calibrated()) {
+    evidence_.emplace(rows_[0], rows_[1], 0);
+    runs_.emplace(*walk_, place_, context_.run_memory);
+  }
   for (auto& step : recipe) apply(*step);
   check(open_.empty(), "a step left a layer unfinished: " + (open_.empty() ? std::string() : *open_.begin()));
   if (calibrated()) {
     Stopwatch watch(context_.times, "next inputs");
-    if (context_.propagate_original) restore_layers();
+    if (context_.propagate_original) {
+      runs_->forget();
+      restore_layers();
+    }
     pass_on();
+    runs_.reset();
     restore_layers();
   }
   Stopwatch watch(context_.times, "copy");
@@ -104,12 +111,13 @@ UnitWriter::~UnitWriter() { restore_layers(); }
 
 // To the next block, or from the projectors to the language stack; behind the head comes nothing.
 void UnitWriter::pass_on() {
-  if (unit_.block >= 0) return walk_->advance(place_);
+  if (unit_.block >= 0) return runs_->advance();
   if (!unit_.vision) return;
   context_.calibrator->enter([this](size_t i) { return context_.vision->features(i); }, context_.samples);
 }
 
 void UnitWriter::apply(Step& step) {
+  if (runs_) runs_->forget();  // earlier steps may have changed what runs have passed
   for (auto& phase : phases(step)) {
     phase_ = std::move(phase);
     if (calibrated() && step.needs_data()) {
@@ -147,40 +155,25 @@ std::vector<std::vector<std::shared_ptr<LinearSite>>> UnitWriter::phases(const S
 }
 
 void UnitWriter::observe(Step& step) {
-  // A block calls a layer once per sample, so a sample is done with when the last watched layer is about to be called. Layers that some samples do not
-  // reach (experts) let the block run to its end.
-  struct Collector : Tap {
-    std::map<const LinearSite*, std::unique_ptr<Accumulator>>& into;
-    Evidence& evidence;
-    std::set<const LinearSite*> fresh;  // layers whose first inputs these are
-    size_t seen = 0, wanted = 0;
-    std::shared_ptr<Side> sample;  // held, so that the next one has another address
-    Collector(std::map<const LinearSite*, std::unique_ptr<Accumulator>>& to, Evidence& beside) : into(to), evidence(beside) {}
-    void input(const LinearSite& site, const at::Tensor& x, const Pass& pass) override {
-      auto it = into.find(&site);
-      const bool first = fresh.count(&site) > 0;
-      if (it == into.end() && !first) return;
-      if (it != into.end()) it->second->add(x, pass);
-      if (first) evidence.add(site, x, pass);
-      if (std::exchange(sample, pass.side) != pass.side) seen = 0;
-      if (++seen == wanted) {
-        seen = 0;
-        throw StackWalk::Enough();
-      }
-    }
-  } collector(statistics_, *evidence_);
   step.begin(*this);
   for (const auto& site : phase_) {
     if (auto a = step.watch(*site)) statistics_[site.get()] = std::move(a);
   }
   if (statistics_.empty()) return;
+  std::vector<const LinearSite*> layers;
+  std::set<const LinearSite*> fresh, open;  // layers whose first inputs these are; that will be rounded
   for (const auto& site : phase_) {
-    if (!evidence_->has(*site)) collector.fresh.insert(site.get());
+    if (!evidence_->has(*site)) fresh.insert(site.get());
+    if (fresh.count(site.get()) || statistics_.count(site.get())) layers.push_back(site.get());
   }
-  std::set<const LinearSite*> all = collector.fresh;
-  for (const auto& [site, accumulator] : statistics_) all.insert(site);
-  collector.wanted = all.size();
-  walk_->observe(place_, collector);
+  for (const auto& site : sites_) {
+    if (open_.count(site->path)) open.insert(site.get());
+  }
+  auto take = [&](const LinearSite& site, const at::Tensor& x, const Pass& pass) {
+    if (Accumulator* into = statistics(site)) into->add(x, pass);
+    if (fresh.count(&site)) evidence_->add(site, x, pass);
+  };
+  runs_->observe(layers, take, step.phased() ? &open : nullptr);
   evidence_->close();
 }
 

@@ -11,6 +11,7 @@
 #include "base/progress.h"
 #include "nn/model.h"
 #include "ckpt/shards.h"
+#include "quant/calib/block_runs.h"
 #include "quant/calib/forward.h"
 #include "quant/calib/vision.h"
 #include "quant/evidence.h"
@@ -31,6 +32,7 @@ struct UnitContext {
   Calibrator* calibrator = nullptr;   // samples for steps that need data
   VisionCalibrator* vision = nullptr; // their pictures, when the tower or its projectors are calibrated, too
   ProgressSink samples;               // of runs over them
+  RunMemory run_memory;               // of a block's runs
   bool propagate_original = false;    // the next block reads what the unrounded block gives
   std::map<std::string, double>* times = nullptr;  // seconds by phase, added to
 };
@@ -81,6 +83,7 @@ class UnitWriter : public BlockJob {
   const UnitPlan& unit_;
   StackWalk* walk_ = nullptr;   // of the samples that this unit sees, with their place in it
   int64_t place_ = 0;           // blocks(): behind the last
+  std::optional<BlockRuns> runs_;
   int64_t rows_[2] = {0, 0};    // that a layer sees, text and vision
   std::vector<std::shared_ptr<LinearSite>> sites_, phase_;
   std::map<const LinearSite*, std::unique_ptr<Accumulator>> statistics_;

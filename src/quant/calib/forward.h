@@ -17,6 +17,7 @@ namespace statera {
 
 class Calibrator : public StackWalk {
  public:
+  int64_t rows_of(size_t sample) const override { return data_.samples[sample].tokens(); }
   Calibrator(const Model& model, const CalibData& data, std::string folder, const std::atomic<bool>* cancel);
   // Makes the state before block `next` available: entered here for 0, left by an earlier run otherwise (Error(mismatch) when it is not
   // there).
@@ -39,7 +40,6 @@ class Calibrator : public StackWalk {
   static uint64_t state_bytes(const Model& model, const CalibData& data);
 
  private:
-  int64_t rows_of(size_t sample) const override { return data_.samples[sample].tokens(); }
   Pass pass_of(size_t sample) const override;
   void behind(size_t sample, Pass& pass) const override;
   ModelInputs inputs_of(size_t sample) const;
