@@ -15,6 +15,7 @@
 #include "base/heap.h"
 #include "base/strings.h"
 #include "ckpt/checkpoint_source.h"
+#include "quant/calib/parity.h"
 #include "quant/calib/sample.h"
 #include "quant/pipeline.h"
 #include "quant/recipes/targets.h"
@@ -50,6 +51,7 @@ QuantizeSettings settings_of(const QuantizeOptions& o) {
   QuantizeSettings s;
   set_methods(o, s);
   s.plan.weights = {static_cast<int>(o.w_bits), o.w_group.value_or(o.a_bits == 8 ? -1 : 128), !o.asym};
+  s.plan.weights.own_range = parse_parity(o.parity).own_ranges;
   if (o.a_bits == 8) s.plan.act = ActQuant{8};
   s.plan.select = {o.quantize_vision, o.quantize_projector, o.quantize_head, o.ignore, {}};
   for (const std::string& text : o.override) s.plan.select.overrides.push_back(parse_override(text));
@@ -119,8 +121,8 @@ QuantizeReport quantize(const QuantizeOptions& given, const ProgressSink& progre
     const bool calibrated = needs_data(settings);
     const CalibOptions wanted = calibration_of(options);
     if (calibrated) check_calibration(wanted);
-    if (!calibrated && !(wanted.data.empty() && wanted.interleave.empty() && wanted.parity.empty() && !wanted.few_shot))
-      throw Error(ErrorKind::usage, "method " + settings.method + " looks at no data: leave out --data, --few-shot, --interleave and --parity");
+    if (!calibrated && !(wanted.data.empty() && wanted.interleave.empty() && !parse_parity(wanted.parity).reads_data() && !wanted.few_shot))
+      throw Error(ErrorKind::usage, "method " + settings.method + " looks at no data: leave out --data, --few-shot, --interleave and --parity of data");
     const Checkpoint checkpoint = Checkpoint::open(options.model);
     const ModelType& type = with_context(options.model, [&]() -> const ModelType& { return model_type(checkpoint.config()); });
     CheckpointSource source(checkpoint, type);

@@ -71,7 +71,8 @@ struct QuantizeOptions {
     v("image_folder", image_folder, "where relative picture paths of calibration files start; the file's folder when not given");
     v("few_shot", few_shot, "two conversations a calibration sequence, one behind the other");
     v("interleave", interleave, "text file, PATH or PATH:FIELD: two conversations a calibration sequence with 512 tokens of text between them");
-    v("parity", parity, "read --data as MBQ's code does: mbq-data, or names with commas between (docs/calibration.md)");
+    v("parity", parity, "do as MBQ's code does, names with commas between: mbq-data for reading --data (docs/calibration.md), "
+                        "own-ranges for rounding asymmetric weights (docs/methods/rtn.md)");
     v("n_samples", n_samples, "calibration sequences; conversations with --few-shot or --interleave");
     v("max_seq_len", max_seq_len, "longest calibration sequence, tokens");
     v("search_tokens", search_tokens, "calibration rows that a searching method keeps per layer, 0: all");

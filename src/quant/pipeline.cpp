@@ -69,7 +69,7 @@ Json options_json(const QuantizeSettings& s) {
 }
 
 // What scales were found for: on these a run that takes them over must agree.
-const std::vector<std::string> kScaleKeys = {"method", "model_type", "tensors", "w_bits", "w_group", "symmetric", "a_bits", "overrides", "target_bits"};
+const std::vector<std::string> kScaleKeys = {"method", "model_type", "tensors", "w_bits", "w_group", "symmetric", "a_bits", "overrides", "target_bits", "parity"};
 
 Json scale_settings(const CheckpointSource& source, const QuantizeSettings& s) {
   std::string shapes;
@@ -85,7 +85,7 @@ Json scale_settings(const CheckpointSource& source, const QuantizeSettings& s) {
     if (const Json* value = options.find(key)) j.set(key, *value);
   }
   const Json recipe = resolved_recipe(s);
-  for (const char* key : {"steps", "overrides", "target_bits"}) {
+  for (const char* key : {"steps", "overrides", "target_bits", "parity"}) {
     if (const Json* value = recipe.find(key)) j.set(key, *value);
   }
   return j;
@@ -516,6 +516,9 @@ void check_settings(const QuantizeSettings& s) {
   if (w.bits < 2 || w.bits > 8) throw Error(ErrorKind::usage, "--w-bits must be between 2 and 8, is " + std::to_string(w.bits));
   if (w.group == 0 || w.group < -1)
     throw Error(ErrorKind::usage, "--w-group must be positive, or -1 for one scale per row; is " + std::to_string(w.group));
+  const auto& overrides = s.plan.select.overrides;
+  if (w.own_range && w.symmetric && std::none_of(overrides.begin(), overrides.end(), [](const Override& o) { return o.symmetric == false; }))
+    throw Error(ErrorKind::usage, "--parity own-ranges is about asymmetric weights, and all are symmetric: give --asym");
   if (!s.plan.act) return;
   if (s.plan.act->bits != 8) throw Error(ErrorKind::usage, "--a-bits must be 16 (floating) or 8, is " + std::to_string(s.plan.act->bits));
   if (w.group != -1) throw Error(ErrorKind::usage, "--a-bits 8 takes one scale per row of the weights: give --w-group -1");

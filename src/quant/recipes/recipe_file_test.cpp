@@ -17,7 +17,7 @@ namespace {
 
 const std::vector<std::string> kFlags = {"w_bits",  "w_group",       "a_bits",     "data",         "image_folder", "n_samples",   "max_seq_len",
                                          "method",  "gptq_damp",     "gptq_clip",  "gptq_act_order", "mbq_reweight", "mbq_loss", "smooth_alpha",
-                                         "override", "target_bits",  "seed",       "quantize_vision", "ignore"};
+                                         "override", "target_bits",  "seed",       "quantize_vision", "ignore", "parity"};
 
 std::map<std::string, Json> options(const std::string& yaml) {
   std::map<std::string, Json> out;
@@ -65,6 +65,11 @@ seed: 7
   EXPECT_EQ(o.at("target_bits"), Json(4.5));
   EXPECT_EQ(o.at("seed"), Json(7));
   EXPECT_EQ(o.size(), 15u);
+}
+
+TEST(Recipe, ParityMayStandAtTheTopAndUnderDataAndBothCount) {
+  EXPECT_EQ(options("{steps: [rtn], parity: own-ranges}").at("parity"), Json("own-ranges"));
+  EXPECT_EQ(options("{parity: own-ranges, data: {parity: [mbq-data]}}").at("parity"), parse_yaml("[own-ranges, mbq-data]", "e"));
 }
 
 TEST(Recipe, AStepMayBeANameOnly) { EXPECT_EQ(options("steps: [awq, gptq]").at("method"), Json("awq+gptq")); }

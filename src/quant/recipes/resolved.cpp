@@ -47,6 +47,7 @@ Json resolved_recipe(const QuantizeSettings& s) {
   j.set("activations", std::move(activations));
   j.set("select", std::move(select));
   j.set("overrides", std::move(overrides));
+  if (s.plan.weights.own_range) j.set("parity", "own-ranges");
   if (s.target_bits) j.set("target_bits", *s.target_bits);
   return j;
 }

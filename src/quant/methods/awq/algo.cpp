@@ -96,7 +96,7 @@ at::Tensor awq_clip(const at::Tensor& W_NK, const at::Tensor& gram_KK, const QSp
     throw Error(ErrorKind::usage, "awq clip: steps >= 1 and 0 <= max_shrink < 1 are needed");
   }
   const int64_t N = W_NK.size(0), K = W_NK.size(1), group = spec.group <= 0 ? K : spec.group;
-  const QSpec whole{spec.bits, -1, spec.symmetric};
+  const QSpec whole = spec.whole_rows();
   const int candidates = std::max(1, static_cast<int>(options.max_shrink * options.steps + 1e-9));
   at::Tensor bound_NG = at::empty({N, spec.groups(K)}, W_NK.options().dtype(at::kFloat));
   parallel_for(spec.groups(K), 1, [&](int64_t first, int64_t last) {
