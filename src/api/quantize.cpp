@@ -35,12 +35,13 @@ void set_methods(const QuantizeOptions& o, QuantizeSettings& s) {
   if (!(o.smooth_alpha >= 0 && o.smooth_alpha <= 1)) throw Error(ErrorKind::usage, "--smooth-alpha must be between 0 and 1");
   s.smooth_alpha = o.smooth_alpha;
   if (!(o.gptq_damp >= 0 && o.gptq_damp <= 1)) throw Error(ErrorKind::usage, "--gptq-damp must be between 0 and 1");
-  s.awq_clip = o.awq_clip;
+  s.awq = {o.awq_clip, o.awq_tie_heads};
   s.gptq = {o.gptq_act_order, o.gptq_damp, o.gptq_clip};
   s.mbq.reweight = o.mbq_reweight;
   s.mbq.squared = one_of(o.mbq_loss, "--mbq-loss", {"mae", "mse"}) == "mse";
   s.mbq.own_mean = one_of(o.mbq_norm, "--mbq-norm", {"common", "own"}) == "own";
   s.mbq.median_floor = o.mbq_floor;
+  s.mbq.tie_heads = o.mbq_tie_heads;
 }
 
 QuantizeSettings settings_of(const QuantizeOptions& o) {

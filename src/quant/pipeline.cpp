@@ -148,7 +148,7 @@ Recipe recipe_of(const QuantizeSettings& s) {
   options.search_tokens = s.search_tokens;
   options.data_tokens = s.data ? s.data->summary.tokens : 0;
   options.smooth_alpha = s.smooth_alpha;
-  options.awq_clip = s.awq_clip;
+  options.awq = s.awq;
   options.gptq = s.gptq;
   options.mbq = s.mbq;
   Recipe recipe = make_recipe(s.method, options);

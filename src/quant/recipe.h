@@ -127,7 +127,13 @@ struct MbqSettings {
   bool squared = false;      // mean squared error instead of mean absolute error
   bool own_mean = false;     // each modality normalised by its own count
   bool median_floor = true;  // no block's rho below the median of all
-  bool tie_heads = false;    // scales for v and o under grouped-query attention, too: heads that share a value share its scales
+  bool tie_heads = false;    // scales between v and o under grouped-query attention, too: query heads that share a value head share its scales
+};
+
+// How awq searches (methods/awq).
+struct AwqSettings {
+  bool clip = false;       // a search for clipped ranges after the scales
+  bool tie_heads = false;  // as mbq's
 };
 
 // How gptq rounds (methods/gptq/algo.h).
@@ -143,7 +149,7 @@ struct RecipeOptions {
   int64_t search_tokens = 4096;  // input rows that a searching step keeps per layer; 0: all
   int64_t data_tokens = 0;       // rows that will be shown
   double smooth_alpha = 0.5;     // smoothquant: 0 leaves activations as they are, 1 makes them even
-  bool awq_clip = false;         // awq: a search for clipped ranges after the scales
+  AwqSettings awq;
   GptqSettings gptq;
   MbqSettings mbq;
 };

@@ -11,7 +11,8 @@ Json step_options(const std::string& method, const QuantizeSettings& s) {
     j.set("damp", s.gptq.damp);
     j.set("clip", s.gptq.clip);
   } else if (method == "awq") {
-    j.set("clip", s.awq_clip);
+    j.set("clip", s.awq.clip);
+    j.set("tie_heads", s.awq.tie_heads);
   } else if (method == "smoothquant") {
     j.set("alpha", s.smooth_alpha);
   } else if (method == "mbq") {
@@ -19,6 +20,7 @@ Json step_options(const std::string& method, const QuantizeSettings& s) {
     j.set("loss", s.mbq.squared ? "mse" : "mae");
     j.set("norm", s.mbq.own_mean ? "own" : "common");
     j.set("floor", s.mbq.median_floor);
+    j.set("tie_heads", s.mbq.tie_heads);
   }
   return j;
 }
