@@ -69,7 +69,7 @@ Json options_json(const QuantizeSettings& s) {
 }
 
 // What scales were found for: on these a run that takes them over must agree.
-const std::vector<std::string> kScaleKeys = {"method", "model_type", "tensors", "w_bits", "w_group", "symmetric", "a_bits", "overrides", "target_bits", "parity"};
+const std::vector<std::string> kScaleKeys = {"method", "model_type", "tensors", "w_bits", "w_group", "symmetric", "a_bits", "overrides", "target_bits", "parity", "awq_clip"};
 
 Json scale_settings(const CheckpointSource& source, const QuantizeSettings& s) {
   std::string shapes;
@@ -84,6 +84,8 @@ Json scale_settings(const CheckpointSource& source, const QuantizeSettings& s) {
   for (const char* key : {"w_bits", "w_group", "symmetric", "a_bits", "seed", "search_tokens", "propagate", "smooth_alpha", "data"}) {
     if (const Json* value = options.find(key)) j.set(key, *value);
   }
+  const std::vector<std::string> methods = recipe_methods(s.method);
+  if (std::find(methods.begin(), methods.end(), "awq") != methods.end()) j.set("awq_clip", s.awq.clip);
   const Json recipe = resolved_recipe(s);
   for (const char* key : {"steps", "overrides", "target_bits", "parity"}) {
     if (const Json* value = recipe.find(key)) j.set(key, *value);
@@ -151,6 +153,7 @@ Recipe recipe_of(const QuantizeSettings& s) {
   options.awq = s.awq;
   options.gptq = s.gptq;
   options.mbq = s.mbq;
+  options.stored = s.scales;
   Recipe recipe = make_recipe(s.method, options);
   return s.scales ? reuse_scales(std::move(recipe), *s.scales) : std::move(recipe);
 }
@@ -477,7 +480,8 @@ class Run {
   void write_evidence(const Staging& staging) {
     report_.layers = reported_layers(staging.done());
     report_.scales = reported_scales(staging.done());
-    if (!report_.scales.empty()) {
+    const auto& done = staging.done();
+    if (!report_.scales.empty() || std::any_of(done.begin(), done.end(), [](const JournalEntry& e) { return !e.clips.empty(); })) {
       std::filesystem::create_directory(staging.folder() + "/" + kScalesFolder);
       const std::string path = staging.folder() + "/" + kScalesName;
       write_scales(path, scale_settings(source_, settings_), staging.done());

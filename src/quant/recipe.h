@@ -24,6 +24,7 @@ namespace statera {
 
 class Model;
 class Stack;
+struct ScaleSet;  // scales_file.h
 
 // What a step gathers at one linear layer while a block runs over the samples; it lives for one phase of one block.
 class Accumulator {
@@ -56,6 +57,14 @@ struct ScaleRecord {
   std::optional<double> rho = {};    // mbq: weight of vision beside answer tokens, floored
 };
 
+// What a search for narrower ranges chose for one layer: of row n, group g magnitudes up to max|w| * (1 - shrink[n, g] / steps) are kept, w with
+// the scales folded in.
+struct ClipRecord {
+  std::string layer;  // path
+  at::Tensor shrink_NG;  // u8
+  int64_t steps = 0;
+};
+
 // One phase of one block, as a step's apply sees it. Layers outside blocks (head; projectors) come as a block of their own with index -1, in one
 // phase.
 class BlockJob {
@@ -83,6 +92,8 @@ class BlockJob {
   [[noreturn]] virtual void refuse(const LinearSite& site, std::string_view reason) const = 0;
   // Scales of a group, for the report and scales.safetensors. Told by fold_group().
   virtual void scaled(ScaleRecord record) = 0;
+  // Ranges of a layer's weight, for scales.safetensors.
+  virtual void clipped(ClipRecord record) = 0;
   // A parameter of this block that the checkpoint keeps floating gets another value (a norm that took up a scale): same shape, stored
   // in its old dtype. `name` is internal, with ".weight" or ".bias".
   virtual void rewrite(const std::string& name, const at::Tensor& value) = 0;
@@ -152,6 +163,7 @@ struct RecipeOptions {
   AwqSettings awq;
   GptqSettings gptq;
   MbqSettings mbq;
+  const ScaleSet* stored = nullptr;  // what an earlier run chose is taken over
 };
 
 struct Method {

@@ -115,6 +115,10 @@ at::Tensor sum_groups(const at::Tensor& per_column_NK, const QSpec& spec) {
   return reduce_groups(per_column_NK, spec, [](const at::Tensor& w) { return at::sum(w, {2}); });
 }
 
+at::Tensor abs_max_of_groups(const at::Tensor& per_column_NK, const QSpec& spec) {
+  return reduce_groups(per_column_NK, spec, [](const at::Tensor& w) { return at::amax(at::abs(w), {2}); });
+}
+
 at::Tensor nearest_codes(const at::Tensor& w, const at::Tensor& scale, const at::Tensor& zero, const QSpec& spec) {
   at::Tensor code = w / scale;
   if (zero.defined() && spec.own_range) code.round_();

@@ -37,6 +37,8 @@ WeightGrid fit_grid(const at::Tensor& W_NK, const QSpec& spec, const std::option
 
 // Per-group values as fp32 columns: [N, G] -> [N, K].
 at::Tensor spread_groups(const at::Tensor& per_group_NG, const QSpec& spec, int64_t columns);
+// Largest magnitude of each group: [N, K] -> [N, G].
+at::Tensor abs_max_of_groups(const at::Tensor& per_column_NK, const QSpec& spec);
 // Sums of each group's columns: [N, K] -> [N, G].
 at::Tensor sum_groups(const at::Tensor& per_column_NK, const QSpec& spec);
 // Nearest codes as fp32 integers of w, fp32; scale and zero (undefined: none) broadcast against it. With own_range a weight half way

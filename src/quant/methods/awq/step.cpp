@@ -11,7 +11,7 @@ Recipe make_steps(const RecipeOptions& o) {
   loss.tie_heads = o.awq.tie_heads;
   Recipe recipe;
   recipe.push_back(make_scale_search({loss, {}, o.search_tokens, o.data_tokens, o.seed}));
-  if (o.awq.clip) recipe.push_back(make_awq_clip());
+  if (o.awq.clip) recipe.push_back(make_awq_clip(o.stored));
   return recipe;
 }
 
