@@ -65,7 +65,7 @@ struct QuantizeOptions {
     v("quantize_head", quantize_head, "the output head, too");
     v("format", format, "how the checkpoint is laid out");
     v("max_shard", max_shard, "size of a weight file, e.g. 5GB");
-    v("max_ram", max_ram, "refuse when more memory than this would be needed, e.g. 8GB");
+    v("max_ram", max_ram, "refuse when more memory than this would be needed, e.g. 8GB, and name the smallest that holds; what is written does not depend on it");
     v("seed", seed, "of methods that draw random numbers, and of the order in which samples are drawn");
     v("data", data, "calibration file, PATH or PATH:FIELD (.parquet; .txt, .jsonl, .json, also with .zst; repeatable); a small bundled set when not given");
     v("image_folder", image_folder, "where relative picture paths of calibration files start; the file's folder when not given");

@@ -230,8 +230,9 @@ class Run {
     run_ = run_json(model, source, settings, plan_);
     describe(out);
     if (settings.max_ram && report_.expected_ram > settings.max_ram) {
-      throw Error(ErrorKind::memory, "about " + human_bytes(static_cast<double>(report_.expected_ram)) +
-                                         " of memory are needed, --max-ram allows " + human_bytes(static_cast<double>(settings.max_ram)));
+      throw Error(ErrorKind::memory, "about " + human_bytes(static_cast<double>(report_.expected_ram)) + " of memory are needed, --max-ram allows " +
+                                         human_bytes(static_cast<double>(settings.max_ram)) + ": the smallest that holds is --max-ram " +
+                                         std::to_string(report_.expected_ram));
     }
   }
 
