@@ -55,6 +55,7 @@ struct ScaleRecord {
   double ratio = 0;                  // smoothquant: its alpha
   std::vector<double> losses = {};   // of every ratio tried, ratio 0 (round-to-nearest) first; empty: nothing was searched
   std::optional<double> rho = {};    // mbq: weight of vision beside answer tokens, floored
+  at::Tensor mean_abs_K = {};        // f32, of the readers' input: what the candidates were made of; undefined: nothing was searched
 };
 
 // What a search for narrower ranges chose for one layer: of row n, group g magnitudes up to max|w| * (1 - shrink[n, g] / steps) are kept, w with

@@ -13,7 +13,7 @@ namespace statera {
 namespace {
 
 constexpr const char* kVersionKey = "statera_scales";
-constexpr const char* kClip = ".clip";
+constexpr const char *kClip = ".clip", *kMean = ".mean";
 
 class ReuseStep : public Step {
  public:
@@ -71,6 +71,7 @@ void write_scales(const std::string& path, const Json& settings, const std::vect
       if (const int nth = ++times[name]; nth > 1) name += "#" + std::to_string(nth);
       groups.push(entry_json(name, unit.unit, r));
       tensors.emplace_back(name, r.scale_C.to(at::kFloat));
+      if (r.mean_abs_K.defined()) tensors.emplace_back(name + kMean, r.mean_abs_K);
     }
     for (const ClipRecord& c : unit.clips) {
       clips.push(clip_json(unit.unit, c));
@@ -93,7 +94,9 @@ ScaleSet read_scales(const std::string& path) {
     e.record.ratio = g.at("ratio", path).as_double(path);
     for (const Json& l : g.at("losses", path).as_array(path)) e.record.losses.push_back(l.as_double(path));
     if (const Json* rho = g.get("rho")) e.record.rho = rho->as_double(path);
-    e.record.scale_C = file.tensor(g.at("tensor", path).as_string(path)).clone();
+    const std::string tensor = g.at("tensor", path).as_string(path);
+    e.record.scale_C = file.tensor(tensor).clone();
+    if (file.find(tensor + kMean)) e.record.mean_abs_K = file.tensor(tensor + kMean).clone();
     if (e.record.scale_C.dim() != 1 || e.record.scale_C.scalar_type() != at::kFloat) throw Error(ErrorKind::bad_file, path + ": scales that are no row of F32");
     out.entries.push_back(std::move(e));
   }

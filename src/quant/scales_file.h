@@ -30,8 +30,8 @@ struct ScaleSet {
   std::vector<Clip> clips = {};
 };
 
-// One f32 tensor per entry, "<block>.<group>" (with "#2" behind it where a group was scaled twice), one u8 tensor per clipped layer,
-// "<layer>.clip"; `settings` and ratios, losses and rho in the metadata. Written atomically and synced.
+// One f32 tensor per entry, "<block>.<group>" (with "#2" behind it where a group was scaled twice), beside it "<name>.mean" where
+// scales were searched for; one u8 tensor per clipped layer, "<layer>.clip"; `settings` and ratios, losses and rho in the metadata. Written atomically and synced.
 void write_scales(const std::string& path, const Json& settings, const std::vector<JournalEntry>& units);
 // Error(bad_file) for what is no such file, Error(not_found).
 ScaleSet read_scales(const std::string& path);

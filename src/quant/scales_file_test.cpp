@@ -19,7 +19,7 @@ namespace {
 std::vector<JournalEntry> units() {
   JournalEntry a, b;
   a.unit = "model.layers.0";
-  a.scales.push_back({.group = "input_layernorm", .readers = {"q", "k"}, .scale_C = at::full({4}, 2.0), .ratio = 0.25, .losses = {3, 1, 2}, .rho = 0.1});
+  a.scales.push_back({.group = "input_layernorm", .readers = {"q", "k"}, .scale_C = at::full({4}, 2.0), .ratio = 0.25, .losses = {3, 1, 2}, .rho = 0.1, .mean_abs_K = at::full({4}, 7.0)});
   a.scales.push_back({.group = "up_proj", .readers = {"down"}, .scale_C = at::full({6}, 0.5), .ratio = 0.1});
   a.scales.push_back({.group = "input_layernorm", .readers = {"q", "k"}, .scale_C = at::full({4}, 3.0), .ratio = 0.5});
   b.unit = "model.layers.1";
@@ -60,6 +60,8 @@ TEST(ScalesFile, WhatWasWrittenIsReadInTheOrderOfFolding) {
     EXPECT_EQ(got.entries[i].record.losses, wanted[i].losses);
     EXPECT_EQ(got.entries[i].record.rho, wanted[i].rho);
     EXPECT_TRUE(at::equal(got.entries[i].record.scale_C, wanted[i].scale_C));
+    ASSERT_EQ(got.entries[i].record.mean_abs_K.defined(), i == 0);
+    if (i == 0) { EXPECT_TRUE(at::equal(got.entries[i].record.mean_abs_K, wanted[i].mean_abs_K)); }
   }
   ASSERT_EQ(got.clips.size(), 1u);
   EXPECT_EQ(got.clips[0].block, "model.layers.1");

@@ -1,6 +1,7 @@
 // Folders, the lock and the lines of the journal. A torn last line (killed while appending) is dropped.
 #include "quant/staging.h"
 
+#include <ATen/ops/empty.h>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <unistd.h>
@@ -20,6 +21,7 @@ namespace {
 
 constexpr const char* kJournal = "journal.jsonl";
 constexpr const char* kMark = ".partial-";
+constexpr const char* kMean = ".mean";
 constexpr size_t kIdLength = 16;
 
 bool is_partial_of(const std::string& name, const std::string& target_name) {
@@ -95,6 +97,7 @@ Json entry_to_json(const JournalEntry& e) {
     for (double l : r.losses) losses.push(l);
     one.set("losses", std::move(losses));
     if (r.rho) one.set("rho", *r.rho);
+    if (r.mean_abs_K.defined()) one.set("mean", true);
     scales.push(std::move(one));
   }
   if (!e.scales.empty()) j.set("scales", std::move(scales));
@@ -114,6 +117,7 @@ JournalEntry entry_from_json(const Json& j) {
     for (const Json& reader : s.at("readers").as_array("readers")) r.readers.push_back(reader.as_string("readers"));
     for (const Json& l : s.at("losses").as_array("losses")) r.losses.push_back(l.as_double("losses"));
     if (const Json* rho = s.get("rho")) r.rho = rho->as_double("rho");
+    if (s.get_bool("mean", false)) r.mean_abs_K = at::empty({0});  // read_scales() fills it
     e.scales.push_back(std::move(r));
   }
   const Json* clips = j.get("clips");
@@ -216,13 +220,19 @@ void Staging::read_scales(JournalEntry& entry, size_t unit) const {
   const std::string path = scales_path(unit);
   if (!is_file(path)) throw Error(ErrorKind::mismatch, path + ": the scales of the unfinished work are gone; --restart begins anew");
   const SafetensorsFile file(path);
-  for (ScaleRecord& r : entry.scales) r.scale_C = file.tensor(r.group).clone();
+  for (ScaleRecord& r : entry.scales) {
+    r.scale_C = file.tensor(r.group).clone();
+    if (r.mean_abs_K.defined()) r.mean_abs_K = file.tensor(r.group + kMean).clone();
+  }
   for (ClipRecord& c : entry.clips) c.shrink_NG = file.tensor(c.layer);
 }
 
 void Staging::add(const JournalEntry& entry) {
   NamedTensors found;
-  for (const ScaleRecord& r : entry.scales) found.emplace_back(r.group, r.scale_C);
+  for (const ScaleRecord& r : entry.scales) {
+    found.emplace_back(r.group, r.scale_C);
+    if (r.mean_abs_K.defined()) found.emplace_back(r.group + kMean, r.mean_abs_K);
+  }
   for (const ClipRecord& c : entry.clips) found.emplace_back(c.layer, c.shrink_NG);
   if (!found.empty()) write_safetensors(scales_path(done_.size()), found);
   const std::string line = entry_to_json(entry).dump() + "\n";
