@@ -2,6 +2,7 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <functional>
 
@@ -76,6 +77,25 @@ TEST_P(Scales, TakenOverGiveTheSameBytesWithoutData) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Methods, Scales, ::testing::Values("awq", "smoothquant", "mbq"));
+
+TEST(ScalesOfTwoMethods, AreKeptBothAndFoldedInTheirOrder) {
+  TempDir dir;
+  QuantizeOptions found = options("smoothquant+awq", dir / "found");
+  found.w_bits = 4;
+  found.w_group = 32;
+  found.a_bits = 16;
+  quantize(found);
+  QuantizeOptions again = found;
+  again.out = dir / "again";
+  again.scales = found.out + "/" + kScalesName;
+  quantize(again);
+  EXPECT_EQ(sha256_file(found.out + "/model.safetensors"), sha256_file(again.out + "/model.safetensors"));
+  const ScaleSet set = read_scales(again.scales);
+  const auto of_both = [&](const ScaleSet::Entry& e) {
+    return std::count_if(set.entries.begin(), set.entries.end(), [&](const auto& o) { return o.block == e.block && o.record.group == e.record.group; }) == 2;
+  };
+  EXPECT_TRUE(std::any_of(set.entries.begin(), set.entries.end(), of_both));
+}
 
 TEST(ClippedRanges, TakenOverGiveTheSameBytesWithoutDataAndAreRefusedWhereTheyDoNotFit) {
   TempDir dir;

@@ -128,6 +128,9 @@ JournalEntry entry_from_json(const Json& j) {
   return e;
 }
 
+// In the file of a unit's scales; a group may be scaled more than once.
+std::string scale_name(const ScaleRecord& r, size_t i) { return std::to_string(i) + "." + r.group; }
+
 void remove_tree(const std::string& folder) {
   std::error_code ec;
   fs::remove_all(folder, ec);
@@ -220,18 +223,20 @@ void Staging::read_scales(JournalEntry& entry, size_t unit) const {
   const std::string path = scales_path(unit);
   if (!is_file(path)) throw Error(ErrorKind::mismatch, path + ": the scales of the unfinished work are gone; --restart begins anew");
   const SafetensorsFile file(path);
-  for (ScaleRecord& r : entry.scales) {
-    r.scale_C = file.tensor(r.group).clone();
-    if (r.mean_abs_K.defined()) r.mean_abs_K = file.tensor(r.group + kMean).clone();
+  for (size_t i = 0; i < entry.scales.size(); ++i) {
+    ScaleRecord& r = entry.scales[i];
+    r.scale_C = file.tensor(scale_name(r, i)).clone();
+    if (r.mean_abs_K.defined()) r.mean_abs_K = file.tensor(scale_name(r, i) + kMean).clone();
   }
   for (ClipRecord& c : entry.clips) c.shrink_NG = file.tensor(c.layer);
 }
 
 void Staging::add(const JournalEntry& entry) {
   NamedTensors found;
-  for (const ScaleRecord& r : entry.scales) {
-    found.emplace_back(r.group, r.scale_C);
-    if (r.mean_abs_K.defined()) found.emplace_back(r.group + kMean, r.mean_abs_K);
+  for (size_t i = 0; i < entry.scales.size(); ++i) {
+    const ScaleRecord& r = entry.scales[i];
+    found.emplace_back(scale_name(r, i), r.scale_C);
+    if (r.mean_abs_K.defined()) found.emplace_back(scale_name(r, i) + kMean, r.mean_abs_K);
   }
   for (const ClipRecord& c : entry.clips) found.emplace_back(c.layer, c.shrink_NG);
   if (!found.empty()) write_safetensors(scales_path(done_.size()), found);
