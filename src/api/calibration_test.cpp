@@ -270,6 +270,7 @@ QuantizeReport run_killed_after(size_t stop, const std::string& out, const std::
   QuantizeSettings s;
   s.method = method;
   s.plan.weights = {4, 32, true};
+  s.awq.clip = true;
   s.version = "test";
   s.data = &data;
   QuantizeHooks hooks;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <string>
 
 #include "api/init.h"
@@ -11,7 +12,8 @@
 namespace statera {
 
 // The architecture of tests/tiny/NAME with random weights in folder/model, and the example's tokenizer, template and processor fitted to it.
-inline void make_checkpoint(const std::string& name, const std::string& folder) {
+// `change`: of the text model's config.
+inline void make_checkpoint(const std::string& name, const std::string& folder, const std::function<void(Json& text)>& change = {}) {
   namespace fs = std::filesystem;
   const std::string root = std::string(STATERA_SOURCE_DIR) + "/", example = root + "examples/tiny-qwen3-vl";
   fs::create_directory(folder + "/base");
@@ -21,6 +23,7 @@ inline void make_checkpoint(const std::string& name, const std::string& folder) 
   Json* text = config.has("text_config") ? config.find("text_config") : &config;
   text->set("vocab_size", 1024);
   text->set("max_position_embeddings", 8192);
+  if (change) change(*text);
   write_text(folder + "/base/config.json", config.dump());
   for (const char* file : {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}) fs::copy_file(example + "/" + file, folder + "/base/" + file);
   Json processor = Json::read_file(example + "/preprocessor_config.json");

@@ -71,7 +71,7 @@ Json options_json(const QuantizeSettings& s) {
 }
 
 // What scales were found for: on these a run that takes them over must agree.
-const std::vector<std::string> kScaleKeys = {"method", "model_type", "tensors", "w_bits", "w_group", "symmetric", "a_bits", "overrides", "target_bits"};
+const std::vector<std::string> kScaleKeys = {"method", "model_type", "tensors", "w_bits", "w_group", "symmetric", "a_bits", "overrides", "target_bits", "parity", "awq_clip"};
 
 Json scale_settings(const CheckpointSource& source, const QuantizeSettings& s) {
   std::string shapes;
@@ -86,8 +86,10 @@ Json scale_settings(const CheckpointSource& source, const QuantizeSettings& s) {
   for (const char* key : {"w_bits", "w_group", "symmetric", "a_bits", "seed", "search_tokens", "propagate", "smooth_alpha", "data"}) {
     if (const Json* value = options.find(key)) j.set(key, *value);
   }
+  const std::vector<std::string> methods = recipe_methods(s.method);
+  if (std::find(methods.begin(), methods.end(), "awq") != methods.end()) j.set("awq_clip", s.awq.clip);
   const Json recipe = resolved_recipe(s);
-  for (const char* key : {"steps", "overrides", "target_bits"}) {
+  for (const char* key : {"steps", "overrides", "target_bits", "parity"}) {
     if (const Json* value = recipe.find(key)) j.set(key, *value);
   }
   return j;
@@ -150,9 +152,10 @@ Recipe recipe_of(const QuantizeSettings& s) {
   options.search_tokens = s.search_tokens;
   options.data_tokens = s.data ? s.data->summary.tokens : 0;
   options.smooth_alpha = s.smooth_alpha;
-  options.awq_clip = s.awq_clip;
+  options.awq = s.awq;
   options.gptq = s.gptq;
   options.mbq = s.mbq;
+  options.stored = s.scales;
   Recipe recipe = make_recipe(s.method, options);
   return s.scales ? reuse_scales(std::move(recipe), *s.scales) : std::move(recipe);
 }
@@ -251,8 +254,9 @@ class Run {
     run_ = run_json(model, source, settings, plan_);
     describe(model, out);
     if (settings.max_ram && report_.expected_ram > settings.max_ram) {
-      throw Error(ErrorKind::memory, "about " + human_bytes(static_cast<double>(report_.expected_ram)) +
-                                         " of memory are needed, --max-ram allows " + human_bytes(static_cast<double>(settings.max_ram)));
+      throw Error(ErrorKind::memory, "about " + human_bytes(static_cast<double>(report_.expected_ram)) + " of memory are needed, --max-ram allows " +
+                                         human_bytes(static_cast<double>(settings.max_ram)) + ": the smallest that holds is --max-ram " +
+                                         std::to_string(report_.expected_ram));
     }
   }
 
@@ -505,7 +509,8 @@ class Run {
   void write_evidence(const Staging& staging) {
     report_.layers = reported_layers(staging.done());
     report_.scales = reported_scales(staging.done());
-    if (!report_.scales.empty()) {
+    const auto& done = staging.done();
+    if (!report_.scales.empty() || std::any_of(done.begin(), done.end(), [](const JournalEntry& e) { return !e.clips.empty(); })) {
       std::filesystem::create_directory(staging.folder() + "/" + kScalesFolder);
       const std::string path = staging.folder() + "/" + kScalesName;
       write_scales(path, scale_settings(source_, settings_), staging.done());
@@ -545,6 +550,9 @@ void check_settings(const QuantizeSettings& s) {
   if (w.bits < 2 || w.bits > 8) throw Error(ErrorKind::usage, "--w-bits must be between 2 and 8, is " + std::to_string(w.bits));
   if (w.group == 0 || w.group < -1)
     throw Error(ErrorKind::usage, "--w-group must be positive, or -1 for one scale per row; is " + std::to_string(w.group));
+  const auto& overrides = s.plan.select.overrides;
+  if (w.own_range && w.symmetric && std::none_of(overrides.begin(), overrides.end(), [](const Override& o) { return o.symmetric == false; }))
+    throw Error(ErrorKind::usage, "--parity own-ranges is about asymmetric weights, and all are symmetric: give --asym");
   if (!s.plan.act) return;
   if (s.plan.act->bits != 8) throw Error(ErrorKind::usage, "--a-bits must be 16 (floating) or 8, is " + std::to_string(s.plan.act->bits));
   if (w.group != -1) throw Error(ErrorKind::usage, "--a-bits 8 takes one scale per row of the weights: give --w-group -1");

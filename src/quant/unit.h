@@ -60,6 +60,7 @@ class UnitWriter : public BlockJob {
   void finish(const LinearSite& site, QTensor q, std::optional<RoundingError> error) override;
   [[noreturn]] void refuse(const LinearSite& site, std::string_view reason) const override;
   void scaled(ScaleRecord record) override;
+  void clipped(ClipRecord record) override { entry_.clips.push_back(std::move(record)); }
   void rewrite(const std::string& name, const at::Tensor& value) override;
 
  private:

@@ -26,6 +26,7 @@ class TrialJob : public BlockJob {
     throw Error(ErrorKind::bad_file, place_ + ": " + std::string(reason));
   }
   void scaled(ScaleRecord) override {}
+  void clipped(ClipRecord) override {}
   void rewrite(const std::string&, const at::Tensor&) override {}
 
   Trial result;

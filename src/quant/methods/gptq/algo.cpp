@@ -143,7 +143,7 @@ class Sweep {
     at::Tensor W = W_KN_.slice(0, begin, end);
     at::Tensor square = f_.unit.slice(0, begin, end).slice(1, begin, end).t();
     at::Tensor best = W + at::linalg_solve_triangular(square, now - W, false, true, true);
-    add_grid(fit_grid(best.t().to(dtype_).contiguous(), {spec_.bits, -1, spec_.symmetric}, options_.clip));
+    add_grid(fit_grid(best.t().to(dtype_).contiguous(), spec_.whole_rows(), options_.clip));
   }
 
   void run_panel(int64_t begin, int64_t end) {

@@ -231,6 +231,7 @@ class SearchStep : public Step {
       choice = replayed(g, input.take_parts(), sites, weights, specs, mean_K, grid, record.rho.value_or(1), job);
     }
     record.scale_C = choice.scale;
+    record.mean_abs_K = mean_K;
     record.ratio = choice.ratio;
     record.losses = std::move(choice.losses);
     return record;
