@@ -40,6 +40,7 @@ void set_methods(const QuantizeOptions& o, QuantizeSettings& s) {
   s.mbq.squared = one_of(o.mbq_loss, "--mbq-loss", {"mae", "mse"}) == "mse";
   s.mbq.own_mean = one_of(o.mbq_norm, "--mbq-norm", {"common", "own"}) == "own";
   s.mbq.median_floor = o.mbq_floor;
+  s.mbq.distort = o.mbq_distort;
 }
 
 QuantizeSettings settings_of(const QuantizeOptions& o) {

@@ -208,13 +208,13 @@ void Staging::read_scales(JournalEntry& entry, size_t unit) const {
   const std::string path = scales_path(unit);
   if (!is_file(path)) throw Error(ErrorKind::mismatch, path + ": the scales of the unfinished work are gone; --restart begins anew");
   const SafetensorsFile file(path);
-  for (ScaleRecord& r : entry.scales) r.scale_C = file.tensor(r.group).clone();
+  for (size_t i = 0; i < entry.scales.size(); ++i) entry.scales[i].scale_C = file.tensor(std::to_string(i)).clone();
 }
 
 void Staging::add(const JournalEntry& entry) {
   if (!entry.scales.empty()) {
     NamedTensors scales;
-    for (const ScaleRecord& r : entry.scales) scales.emplace_back(r.group, r.scale_C);
+    for (const ScaleRecord& r : entry.scales) scales.emplace_back(std::to_string(scales.size()), r.scale_C);  // a group may be scaled twice
     write_safetensors(scales_path(done_.size()), scales);
   }
   const std::string line = entry_to_json(entry).dump() + "\n";

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "quant/calib/observe_layers.h"
 #include "quant/checksum.h"
 
 namespace statera {
@@ -66,9 +67,11 @@ void UnitWriter::find_walk() {
   const CalibSummary& d = context_.calibrator->data().summary;
   if (unit_.vision) {
     walk_ = context_.vision;
+    original_ = context_.original_vision;
     if (walk_) rows_[1] = unit_.block >= 0 ? walk_->rows() : d.vision_tokens;
   } else if (unit_.block >= 0 || !unit_.layers.empty()) {
     walk_ = context_.calibrator;
+    original_ = context_.original;
     rows_[0] = d.tokens - d.vision_tokens;
     rows_[1] = d.vision_tokens;
   }
@@ -83,8 +86,9 @@ JournalEntry UnitWriter::run(Recipe& recipe) {
   if (calibrated()) {
     Stopwatch watch(context_.times, "next inputs");
     if (context_.propagate_original) restore_layers();
-    pass_on();
+    pass_on(*walk_, *context_.calibrator, context_.vision);
     restore_layers();
+    if (original_) pass_on(*original_, *context_.original, context_.original_vision);
   }
   Stopwatch watch(context_.times, "copy");
   for (const std::string& name : unit_.kept) copy(name);
@@ -103,10 +107,10 @@ JournalEntry UnitWriter::run(Recipe& recipe) {
 UnitWriter::~UnitWriter() { restore_layers(); }
 
 // To the next block, or from the projectors to the language stack; behind the head comes nothing.
-void UnitWriter::pass_on() {
-  if (unit_.block >= 0) return walk_->advance(place_);
+void UnitWriter::pass_on(StackWalk& walk, Calibrator& language, const VisionCalibrator* vision) {
+  if (unit_.block >= 0) return walk.advance(place_);
   if (!unit_.vision) return;
-  context_.calibrator->enter([this](size_t i) { return context_.vision->features(i); }, context_.samples);
+  language.enter([vision](size_t i) { return vision->features(i); }, context_.samples);
 }
 
 void UnitWriter::apply(Step& step) {
@@ -182,6 +186,12 @@ void UnitWriter::observe(Step& step) {
   collector.wanted = all.size();
   walk_->observe(place_, collector);
   evidence_->close();
+}
+
+void UnitWriter::observe(Inputs inputs, const std::map<const LinearSite*, Accumulator*>& into) {
+  const StackWalk* walk = inputs == Inputs::original ? original_ : walk_;
+  check(walk != nullptr, "samples that no step has asked for");
+  observe_layers(*walk, place_, into);
 }
 
 // Of a block all that steps may change, else the layers that are rounded.

@@ -30,6 +30,8 @@ struct UnitContext {
   const std::atomic<bool>* cancel = nullptr;
   Calibrator* calibrator = nullptr;   // samples for steps that need data
   VisionCalibrator* vision = nullptr; // their pictures, when the tower or its projectors are calibrated, too
+  Calibrator* original = nullptr;     // the same samples on unrounded blocks, for steps that ask for them
+  VisionCalibrator* original_vision = nullptr;
   ProgressSink samples;               // of runs over them
   bool propagate_original = false;    // the next block reads what the unrounded block gives
   std::map<std::string, double>* times = nullptr;  // seconds by phase, added to
@@ -54,6 +56,7 @@ class UnitWriter : public BlockJob {
   const QSpec& spec(const LinearSite& site) const override { return layer_of(site).stored.spec; }
   int64_t rows() const override { return rows_[0] + rows_[1]; }
   Accumulator* statistics(const LinearSite& site) override;
+  void observe(Inputs inputs, const std::map<const LinearSite*, Accumulator*>& into) override;
   void measured(const LinearSite& site, const OutputLoss& loss) override;
   void finish(const LinearSite& site, QTensor q, std::optional<RoundingError> error) override;
   [[noreturn]] void refuse(const LinearSite& site, std::string_view reason) const override;
@@ -64,7 +67,7 @@ class UnitWriter : public BlockJob {
   const LayerPlan& layer_of(const LinearSite& site) const;
   bool calibrated() const { return walk_ != nullptr; }
   void find_walk();
-  void pass_on();
+  void pass_on(StackWalk& walk, Calibrator& language, const VisionCalibrator* vision);
   void apply(Step& step);
   void gather_evidence(const LinearSite& site, const QTensor& q, JournalEntry::Layer& line);
   void note(const std::string& name, const at::Tensor& tensor);
@@ -80,6 +83,7 @@ class UnitWriter : public BlockJob {
   const UnitContext& context_;
   const UnitPlan& unit_;
   StackWalk* walk_ = nullptr;   // of the samples that this unit sees, with their place in it
+  StackWalk* original_ = nullptr;  // likewise, on unrounded blocks
   int64_t place_ = 0;           // blocks(): behind the last
   int64_t rows_[2] = {0, 0};    // that a layer sees, text and vision
   std::vector<std::shared_ptr<LinearSite>> sites_, phase_;

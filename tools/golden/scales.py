@@ -10,12 +10,16 @@ replaying self_attn, mlp or the single layer on the whole data. From the program
 in fp32, so that the searches are compared and nothing else. The program runs with all rows (--search-tokens 0) and floating earlier blocks
 (--propagate original).
 
+With distort (MBQ's option) candidates run on what rounded blocks give and targets stay those of floating ones. The inputs then come from a
+second model here, whose blocks are folded with the program's scales, brought back to bf16 as checkpoints store them, and rounded, one group after another.
+
 A row per model and setting: groups with the same ratio; how far a loss of the program is from the one here, over all candidates of all
 groups; the same of rho. With symmetric weights and with 8-bit activations the largest value of a group or token lies between two codes by
 definition (w / (w / 3.5)), so the last bit of a scale decides about half a step, and losses have noise. Where ratios differ, both candidates
 are therefore judged again with scales an ulp up or down: a tie when that ever reverses them. Anything else fails the run.
 """
 import argparse
+import copy
 import json
 import math
 import os
@@ -43,7 +47,8 @@ STEPS, FLOOR, NOISY = 20, 1e-4, 16
 WEIGHTS_ONLY = [("sym", dict(bits=3, group=32, symmetric=True)), ("asym", dict(bits=3, group=32, symmetric=False))]
 W4A8 = ("w4a8", dict(bits=4, group=-1, symmetric=True, a_bits=8))
 SQUARED = ("mse", dict(bits=3, group=32, symmetric=False, squared=True))  # the published code's other loss: each modality's own mean
-SETTINGS = [(m, label, how) for m in ("awq", "mbq") for label, how in WEIGHTS_ONLY] + [("mbq", *W4A8), ("mbq", *SQUARED)]
+DISTORTED = [("dist", dict(bits=3, group=32, symmetric=False, distort=True)), ("distw4a8", dict(bits=4, group=-1, symmetric=True, a_bits=8, distort=True))]
+SETTINGS = [(m, label, how) for m in ("awq", "mbq") for label, how in WEIGHTS_ONLY] + [("mbq", *W4A8), ("mbq", *SQUARED)] + [("mbq", *d) for d in DISTORTED]
 
 
 # ---- models ----------------------------------------------------------------------------------------------------------------------
@@ -131,7 +136,7 @@ def samples(folder, path):
 # ---- formulas --------------------------------------------------------------------------------------------------------------------
 
 def rounded(W, bits, group, symmetric):
-    """Round-to-nearest and back, fp32 [N, K]: ranges hold 0, symmetric scale = max|w| / half the steps."""
+    """Round-to-nearest in W's own precision and back, fp32 [N, K]: ranges hold 0, symmetric scale = max|w| / half the steps."""
     rows, columns = W.shape
     w = W.reshape(rows, -1, columns if group < 0 else group)
     low, high = w.amin(-1, keepdim=True).clamp(max=0), w.amax(-1, keepdim=True).clamp(min=0)
@@ -142,8 +147,8 @@ def rounded(W, bits, group, symmetric):
     else:
         scale = (high - low) / (qmax - qmin)
         zero = torch.nan_to_num((qmin - low / scale).round(), nan=0.0).clamp(qmin, qmax)
-    scale = torch.where(scale == 0, torch.full_like(scale, torch.finfo(torch.float32).eps), scale)
-    return (((w / scale + zero).round().clamp(qmin, qmax) - zero) * scale).reshape(rows, columns)
+    scale = torch.where(scale == 0, torch.full_like(scale, torch.finfo(W.dtype).eps), scale)
+    return (((w / scale + zero).round().clamp(qmin, qmax).float() - zero.float()) * scale.float()).reshape(rows, columns)
 
 
 def rounded_tokens(x, bits):
@@ -162,11 +167,11 @@ def candidate(mean, k, noise=None):
 
 
 class Captured:
-    """What a module was called with, once per conversation."""
+    """What a module was called with, once per conversation; before anything rounds it."""
 
     def __init__(self, module):
         self.calls = []
-        self.handle = module.register_forward_pre_hook(self.take, with_kwargs=True)
+        self.handle = module.register_forward_pre_hook(self.take, with_kwargs=True, prepend=True)
 
     def take(self, module, args, kwargs):
         self.calls.append((args, kwargs))
@@ -184,14 +189,18 @@ class Reference:
         self.blocks = self.model.model.language_model.layers
         self.rho = {"o_proj": self.sensitivities(lambda b: b.self_attn.o_proj), "down_proj": self.sensitivities(lambda b: b.mlp.down_proj)}
         self.rho = {k: np.maximum(v, np.median(v)) for k, v in self.rho.items()}
-        hooked = [(b.self_attn, b.mlp, b.mlp.down_proj) for b in self.blocks]
-        captured = [[Captured(m) for m in modules] for modules in hooked]
-        with torch.no_grad():
-            for inputs, _, _ in self.data:
-                self.model(**inputs, use_cache=False)
-        self.calls = [[c.calls for c in row] for row in captured]
-        for c in (c for row in captured for c in row):
+        self.calls = self.called(self.model, [m for b in self.blocks for m in (b.self_attn, b.mlp, b.mlp.down_proj)])
+        self.calls = [self.calls[3 * i:3 * i + 3] for i in range(len(self.blocks))]
+
+    @torch.no_grad()
+    def called(self, model, modules):
+        """What some modules of a model are called with by all conversations."""
+        captured = [Captured(m) for m in modules]
+        for inputs, _, _ in self.data:
+            model(**inputs, use_cache=False)
+        for c in captured:
             c.handle.remove()
+        return [c.calls for c in captured]
 
     def sensitivities(self, tap):
         """rho of every block: mean over conversations of mean |gradient| on vision tokens over that on answer tokens."""
@@ -222,12 +231,16 @@ class Reference:
         yield "up_proj", "down_proj", b.mlp.down_proj, down, [b.mlp.down_proj]
 
     @torch.no_grad()
-    def search(self, module, calls, readers, rho, bits, group, symmetric, a_bits=16, squared=False, only=range(STEPS), noise=None):
-        """Losses of some candidates. rho None: mean squared error of all tokens; else mean absolute error, answers once, vision rho times (squared: own means)."""
-        inputs = [a[0] if a else k["hidden_states"] for a, k in calls]
+    def search(self, module, calls, readers, rho, bits, group, symmetric, a_bits=16, squared=False, only=range(STEPS), noise=None, distorted=None):
+        """Losses of some candidates, and mean |x|. distorted: the calls that they run on, else those that targets come from. rho None: mean squared error of all tokens; else mean absolute error, answers once, vision rho times (squared: own means)."""
+        def inputs_of(calls):
+            return [a[0] if a else k["hidden_states"] for a, k in calls]
+
+        inputs, tried = inputs_of(calls), inputs_of(distorted or calls)
         masks = [(v, a) for _, v, a in self.data]
         if len(inputs[0].shape) < 3 or not any(k for _, k in calls):  # token by token: all conversations at once
-            inputs, calls = [torch.cat([x.reshape(-1, x.shape[-1]) for x in inputs])], [((None,), {})]
+            inputs, tried = ([torch.cat([x.reshape(-1, x.shape[-1]) for x in xs])] for xs in (inputs, tried))
+            calls = [((None,), {})]
             masks = [tuple(torch.cat(m) for m in zip(*masks))]
 
         def run(x, call):
@@ -235,7 +248,7 @@ class Reference:
             return first_of(module(x, *args[1:], **kwargs) if args else module(**{**kwargs, "hidden_states": x})).double()
 
         targets = [run(x, c) for x, c in zip(inputs, calls)]
-        flat = torch.cat([x.reshape(-1, x.shape[-1]) for x in inputs])
+        flat = torch.cat([x.reshape(-1, x.shape[-1]) for x in tried])
         mean = flat.abs().double().mean(0).float()
         n_v, n_a = sum(int(v.sum()) for _, v, _ in self.data), sum(int(a.sum()) for _, _, a in self.data)
         originals = [r.weight.data for r in readers]
@@ -249,7 +262,7 @@ class Reference:
                 if a_bits < 16:
                     handles.append(r.register_forward_pre_hook(lambda m, args: (rounded_tokens(args[0], a_bits),)))
             total = 0.0
-            for x, call, target, (v, a) in zip(inputs, calls, targets, masks):
+            for x, call, target, (v, a) in zip(tried, calls, targets, masks):
                 off = (run(x / s if a_bits < 16 else x, call) - target).reshape(-1, target.shape[-1])
                 if rho is None:
                     total += off.square().mean(-1).sum().item() / flat.shape[0]
@@ -261,14 +274,61 @@ class Reference:
                 h.remove()
             for r, W in zip(readers, originals):
                 r.weight.data = W
-        return losses
+        return losses, mean
+
+
+class Rounded:
+    """A copy of the model whose blocks are folded and rounded one after another, as the program's output has them."""
+
+    def __init__(self, reference, bits, group, symmetric, a_bits=16):
+        self.reference, self.how, self.a_bits = reference, (bits, group, symmetric), a_bits
+        self.model = copy.deepcopy(reference.model)
+        self.blocks = self.model.model.language_model.layers
+
+    def linears(self, i):
+        return [m for m in self.blocks[i].modules() if isinstance(m, torch.nn.Linear)]
+
+    def fold(self, i, group, s):
+        """Weights go back to bf16 behind each folding."""
+        b = self.blocks[i]
+        norm, up = getattr(b, group, None), b.mlp.up_proj
+        readers = {"input_layernorm": [b.self_attn.q_proj, b.self_attn.k_proj, b.self_attn.v_proj], "post_attention_layernorm": [b.mlp.gate_proj, up],
+                   "up_proj": [b.mlp.down_proj]}[group]
+        for m, by in [(norm, 1 / s) if norm is not None else (up, None)] + [(r, s) for r in readers]:
+            W = m.weight.data
+            m.weight.data = (W / s.unsqueeze(1) if by is None else W / s if m is norm else W * s).bfloat16().float()
+
+    def round(self, i):
+        """Layers of a block, with hooks that round their inputs. Returns what undoes it."""
+        before, hooks = [(m, m.weight.data) for m in self.linears(i)], []
+        for m, W in before:
+            m.weight.data = rounded(W.bfloat16(), *self.how)
+            if self.a_bits < 16:
+                hooks.append(m.register_forward_pre_hook(lambda m, args: (rounded_tokens(args[0], self.a_bits),)))
+
+        def undo():
+            for m, W in before:
+                m.weight.data = W
+            for h in hooks:
+                h.remove()
+        return undo
+
+    def calls(self, i, group):
+        """What a group's module is called with: the floating block for the first group, else what is found so far folded and rounded."""
+        b = self.blocks[i]
+        undo = self.round(i) if group != "input_layernorm" else lambda: None
+        module = {"input_layernorm": b.self_attn, "post_attention_layernorm": b.mlp, "up_proj": b.mlp.down_proj}[group]
+        found = self.reference.called(self.model, [module])[0]
+        undo()
+        return found
 
 
 # ---- comparison ------------------------------------------------------------------------------------------------------------------
 
-def program(binary, folder, out, method, path, bits, group, symmetric, a_bits=16, squared=False):
+def program(binary, folder, out, method, path, bits, group, symmetric, a_bits=16, squared=False, distort=False):
     flags = ["--w-bits", bits, "--w-group", group, "--sym" if symmetric else "--asym", "--a-bits", a_bits, "--method", method]
-    flags += ["--search-tokens", 0, "--propagate", "original", "--data", path, "--json", "--overwrite"]
+    flags += ["--search-tokens", 0, "--data", path, "--json", "--overwrite"]
+    flags += ["--mbq-distort"] if distort else ["--propagate", "original"]
     flags += ["--mbq-loss", "mse", "--mbq-norm", "own"] if squared else []
     r = subprocess.run([str(x) for x in [binary, "quantize", folder, "--out", out, *flags]], capture_output=True, text=True)
     if r.returncode:
@@ -281,11 +341,15 @@ def compare(name, reference, binary, folder, work, method, label, how, path):
     ours, data = program(binary, folder, work / "q", method, path, **how)
     counts = tuple(sum(int(m[k].sum()) for m in reference.data) for k in (1, 2))
     assert counts == (data["vision_tokens"], data["answer_tokens"]), f"tokens differ: {counts} here, {data}"
+    how = dict(how)
+    distort = how.pop("distort", False)
+    model = Rounded(reference, **how) if distort else None
     same, all_groups, off, worst_rho, notes, ties = 0, 0, [], 0.0, [], 0
     for i in range(len(reference.blocks)):
         for group, role, module, calls, readers in reference.groups(i):
             rho = float(reference.rho[role][i]) if method == "mbq" else None
-            losses = reference.search(module, calls, readers, rho, **how)
+            distorted = model.calls(i, group) if distort else None
+            losses, mean = reference.search(module, calls, readers, rho, **how, distorted=distorted)
             block = next(b for b, g in ours if g == group and b.endswith(f".{i}"))
             found = ours.pop((block, group))
             best = int(np.argmin(losses))
@@ -296,13 +360,17 @@ def compare(name, reference, binary, folder, work, method, label, how, path):
                 worst_rho = max(worst_rho, abs(found["rho"] / rho - 1))
             if best != chosen:
                 noise = torch.Generator().manual_seed(0)
-                trials = [reference.search(module, calls, readers, rho, **how, only=(best, chosen), noise=noise) for _ in range(NOISY)]
+                trials = [reference.search(module, calls, readers, rho, **how, only=(best, chosen), noise=noise, distorted=distorted)[0] for _ in range(NOISY)]
                 won = sum(c < b for b, c in trials)
                 ties += won > 0
                 notes.append(f"    block {i} {group}: {chosen / STEPS:.2f} there, {best / STEPS:.2f} here, {losses[chosen] / losses[best] - 1:.1e} apart;"
                              f" with scales an ulp off the former is better {won} times of {NOISY}{'' if won else ': NO TIE'}")
+            if distort:
+                model.fold(i, group, candidate(mean, chosen))
+        if distort:
+            model.round(i)
     assert not ours, f"groups that are not in the reference: {list(ours)}"
-    print(f"{name:12s} {method:4s} {label:5s} {same:3d} of {all_groups:3d} ratios  losses off by {np.median(off):.1e}, at most {max(off):.1e}"
+    print(f"{name:12s} {method:4s} {label:8s} {same:3d} of {all_groups:3d} ratios  losses off by {np.median(off):.1e}, at most {max(off):.1e}"
           + (f"  rho within {worst_rho:.1e}" if method == "mbq" else ""), flush=True)
     for note in notes:
         print(note)

@@ -26,6 +26,9 @@ class StackWalk {
   void observe(int64_t block, Tap& tap) const;
   // The block once more: its results are the inputs of block + 1 and on disk when this returns.
   void advance(int64_t block);
+  // For another walk over the same samples, which this one starts beside: makes the state before block `next` available, the other's for 0, left by an
+  // earlier run otherwise (Error(mismatch) when it is not there).
+  void start_beside(const StackWalk& other, int64_t next);
   // Drops the state before `block`, and what is older and not needed behind the last block.
   void forget_before(int64_t block) const;
   // Drops all states of this stack.

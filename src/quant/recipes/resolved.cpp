@@ -19,6 +19,7 @@ Json step_options(const std::string& method, const QuantizeSettings& s) {
     j.set("loss", s.mbq.squared ? "mse" : "mae");
     j.set("norm", s.mbq.own_mean ? "own" : "common");
     j.set("floor", s.mbq.median_floor);
+    j.set("distort", s.mbq.distort);
   }
   return j;
 }
