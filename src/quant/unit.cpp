@@ -85,9 +85,9 @@ JournalEntry UnitWriter::run(Recipe& recipe) {
   check(open_.empty(), "a step left a layer unfinished: " + (open_.empty() ? std::string() : *open_.begin()));
   if (calibrated()) {
     Stopwatch watch(context_.times, "next inputs");
-    if (context_.propagate_original) restore_layers();
+    if (context_.propagate_original) saved_.restore();
     pass_on(*walk_, *context_.calibrator, context_.vision);
-    restore_layers();
+    saved_.restore();
     if (original_) pass_on(*original_, *context_.original, context_.original_vision);
   }
   Stopwatch watch(context_.times, "copy");
@@ -103,8 +103,6 @@ JournalEntry UnitWriter::run(Recipe& recipe) {
   entry_.rewrote = rewrote();
   return std::move(entry_);
 }
-
-UnitWriter::~UnitWriter() { restore_layers(); }
 
 // To the next block, or from the projectors to the language stack; behind the head comes nothing.
 void UnitWriter::pass_on(StackWalk& walk, Calibrator& language, const VisionCalibrator* vision) {
@@ -196,20 +194,15 @@ void UnitWriter::observe(Inputs inputs, const std::map<const LinearSite*, Accumu
 
 // Of a block all that steps may change, else the layers that are rounded.
 void UnitWriter::save_layers() {
-  for (const auto& site : sites_) saved_linears_[site] = {site->weight, site->bias, site->act};
+  for (const auto& site : sites_) saved_.keep(site);
   if (!stack()) return;
   const std::string prefix = unit_.name + ".";
   for (const auto& [path, site] : context_.model.params.linears) {
-    if (path.starts_with(prefix)) saved_linears_[site] = {site->weight, site->bias, site->act};
+    if (path.starts_with(prefix)) saved_.keep(site);
   }
   for (const auto& [path, site] : context_.model.params.tensors) {
-    if (path.starts_with(prefix)) saved_tensors_[site] = site->value;
+    if (path.starts_with(prefix)) saved_.keep(site);
   }
-}
-
-void UnitWriter::restore_layers() {
-  for (const auto& [site, was] : saved_linears_) std::tie(site->weight, site->bias, site->act) = std::tie(was.weight, was.bias, was.act);
-  for (const auto& [site, was] : saved_tensors_) site->value = was;
 }
 
 Accumulator* UnitWriter::statistics(const LinearSite& site) {
@@ -254,7 +247,7 @@ void UnitWriter::gather_evidence(const LinearSite& site, const QTensor& q, Journ
     auto it = map.find(&site);
     return it == map.end() ? at::Tensor() : it->second;
   };
-  line.evidence = evidence_->measure(site, saved_linears_.at(layer.site).weight->dense(), q, factor(in_), factor(out_), layer.stored.act);
+  line.evidence = evidence_->measure(site, saved_.weight_of(layer.site)->dense(), q, factor(in_), factor(out_), layer.stored.act);
 }
 
 void UnitWriter::note(const std::string& name, const at::Tensor& tensor) {

@@ -17,6 +17,7 @@
 #include "quant/output_plan.h"
 #include "quant/recipe.h"
 #include "quant/staging.h"
+#include "quant/weight_swap.h"
 
 namespace statera {
 
@@ -40,7 +41,6 @@ struct UnitContext {
 class UnitWriter : public BlockJob {
  public:
   UnitWriter(const UnitContext& context, const UnitPlan& unit);
-  ~UnitWriter() override;
   // Runs the steps over the unit's layers, then copies what stays. Returns the line for the journal. Steps change a block's layers in
   // place; they are again what they were at the end of this object.
   JournalEntry run(Recipe& recipe);
@@ -74,7 +74,6 @@ class UnitWriter : public BlockJob {
   std::vector<std::vector<std::shared_ptr<LinearSite>>> phases(const Step& step) const;
   void observe(Step& step);
   void save_layers();
-  void restore_layers();
   void copy(const std::string& name);
   ShardFile& shard_of(const std::string& name);
   void write_later(NamedTensors tensors);
@@ -88,13 +87,7 @@ class UnitWriter : public BlockJob {
   int64_t rows_[2] = {0, 0};    // that a layer sees, text and vision
   std::vector<std::shared_ptr<LinearSite>> sites_, phase_;
   std::map<const LinearSite*, std::unique_ptr<Accumulator>> statistics_;
-  struct SavedLinear {
-    Weight weight;
-    at::Tensor bias;
-    std::optional<ActQuant> act;
-  };
-  std::map<std::shared_ptr<LinearSite>, SavedLinear> saved_linears_;
-  std::map<std::shared_ptr<TensorSite>, at::Tensor> saved_tensors_;
+  WeightSwap saved_;
   std::map<std::string, OutputLoss> losses_;     // by path
   std::optional<Evidence> evidence_;
   std::map<const LinearSite*, at::Tensor> in_, out_;  // what folding multiplied a layer's channels by, and divided its rows by

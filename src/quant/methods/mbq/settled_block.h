@@ -5,8 +5,8 @@
 
 #include <span>
 
-#include "quant/methods/mbq/swap.h"
 #include "quant/recipe.h"
+#include "quant/weight_swap.h"
 
 namespace statera {
 

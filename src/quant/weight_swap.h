@@ -17,7 +17,9 @@ class WeightSwap {
   WeightSwap() = default;
   WeightSwap(const WeightSwap&) = delete;
   WeightSwap& operator=(const WeightSwap&) = delete;
-  ~WeightSwap() {
+  ~WeightSwap() { restore(); }
+  // Puts everything back; what was kept stays known.
+  void restore() {
     for (auto& [site, was] : linears_) std::tie(site->weight, site->bias, site->act) = std::tie(was.weight, was.bias, was.act);
     for (auto& [site, was] : tensors_) site->value = was;
   }
@@ -29,6 +31,8 @@ class WeightSwap {
     site->weight = std::move(weight);
     site->act = act;
   }
+  // As it was when the site was kept.
+  const Weight& weight_of(const std::shared_ptr<LinearSite>& site) const { return linears_.at(site).weight; }
 
  private:
   struct Held {
