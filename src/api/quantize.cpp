@@ -43,6 +43,7 @@ void set_methods(const QuantizeOptions& o, QuantizeSettings& s) {
   s.mbq.own_mean = one_of(o.mbq_norm, "--mbq-norm", {"common", "own"}) == "own";
   s.mbq.median_floor = o.mbq_floor;
   s.mbq.tie_heads = o.mbq_tie_heads;
+  s.mbq.distort = o.mbq_distort;
 }
 
 QuantizeSettings settings_of(const QuantizeOptions& o) {

@@ -34,7 +34,7 @@ struct QuantizeOptions {
   std::string scales;
   bool awq_clip = false, awq_tie_heads = false, gptq_act_order = false, gptq_clip = false;
   double gptq_damp = 0.01;
-  bool mbq_reweight = true, mbq_floor = true, mbq_tie_heads = false;
+  bool mbq_reweight = true, mbq_floor = true, mbq_tie_heads = false, mbq_distort = false;
   std::string mbq_loss = "mae", mbq_norm = "common";
   int64_t n_samples = 128, max_seq_len = 2048, search_tokens = 4096;
   bool plan = false, restart = false, overwrite = false;
@@ -87,6 +87,7 @@ struct QuantizeOptions {
     v("mbq_norm", mbq_norm, "mbq: errors of vision and answer tokens divided by their common count, or each by its own: common or own");
     v("mbq_floor", mbq_floor, "mbq: no block counts vision less than the median block");
     v("mbq_tie_heads", mbq_tie_heads, "mbq: as --awq-tie-heads");
+    v("mbq_distort", mbq_distort, "mbq: try scales on what the quantized blocks before give, against what the model gave before");
     v("propagate", propagate, "what the next block is calibrated with: quantized or original results of the one before");
     v("scales", scales, "scales.safetensors of an earlier run with the same method and bits: folded in place of searching, without data");
     v("plan", plan, "print what would be written, to the byte, and write nothing");

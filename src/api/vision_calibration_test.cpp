@@ -260,6 +260,7 @@ QuantizeReport run_killed_after(size_t stop, const std::string& out, const std::
   s.plan.select.vision = s.plan.select.projector = true;
   s.version = "test";
   s.data = &data;
+  s.mbq.distort = method == "mbq";
   QuantizeHooks hooks;
   hooks.after_unit = [&](size_t done) {
     if (done == stop) ::kill(::getpid(), SIGKILL);
@@ -287,7 +288,8 @@ TEST_P(VisionCalibrationDeathTest, KilledAndResumedGivesTheSameBytes) {
 // After the first and third block of the tower, all of them, its projectors, and the first language block.
 INSTANTIATE_TEST_SUITE_P(Units, VisionCalibrationDeathTest,
                          ::testing::Values(std::tuple("gptq", "gptq", 1), std::tuple("mbq+gptq", "mbq", 3), std::tuple("gptq", "gptq", 4), std::tuple("mbq+gptq", "mbq", 5),
-                                           std::tuple("gptq", "gptq", 6)));
+                                           std::tuple("gptq", "gptq", 6), std::tuple("mbq", "distort", 2), std::tuple("mbq", "distort", 4), std::tuple("mbq", "distort", 5),
+                                           std::tuple("mbq", "distort", 7)));
 
 }  // namespace
 }  // namespace statera

@@ -60,7 +60,9 @@ struct Counts {
   double weights = 0, operations = 0;
 };
 
-Counts count(const OutputPlan& plan, const std::vector<std::string>& methods, const CalibData* data, int64_t search_tokens) {
+Counts count(const OutputPlan& plan, const QuantizeSettings& s) {
+  const std::vector<std::string> methods = recipe_methods(s.method);
+  const CalibData* data = s.data;
   Counts c;
   const bool tower = std::any_of(plan.layers.begin(), plan.layers.end(), [](const LayerPlan& l) { return in_tower(*l.site); });
   const double all_tokens = data ? static_cast<double>(data->summary.tokens) : 0;
@@ -75,16 +77,17 @@ Counts count(const OutputPlan& plan, const std::vector<std::string>& methods, co
   for (const std::string& method : methods) {
     if (method != "rtn" && method != "gptq") c.operations += forward;  // observed; gptq's runs wait for its rounding and go on
     if (method == "mbq") c.operations += 4 * forward;                          // forward and backward, blocks computed twice
+    if (method == "mbq" && s.mbq.distort) c.operations += 4 * forward;         // unrounded: looked at, on to the next; rounded: before each MLP group
   }
   for (const LayerPlan& l : plan.layers) {
     const double N = static_cast<double>(l.stored.out), K = static_cast<double>(l.stored.in);
     c.weights += N * K;
     const double tokens = in_tower(*l.site) ? patches : all_tokens;
-    const double rows = search_tokens > 0 ? std::min(tokens, static_cast<double>(search_tokens)) : tokens;
+    const double rows = s.search_tokens > 0 ? std::min(tokens, static_cast<double>(s.search_tokens)) : tokens;
     for (const std::string& method : methods) {
       if (method == "gptq") c.operations += K * K * tokens + K * K * K / 3 + N * K * K + 2 * N * K * K;  // gram, factor, rounding, losses
       if (method == "awq" || method == "mbq") {
-        c.weights += 20 * N * K;
+        c.weights += (20 + (method == "mbq" && s.mbq.distort ? 2 : 0)) * N * K;
         c.operations += 20 * 2 * N * K * std::min(rows, method == "awq" ? K : rows);
       }
     }
@@ -94,8 +97,8 @@ Counts count(const OutputPlan& plan, const std::vector<std::string>& methods, co
 
 }  // namespace
 
-PlanDetails::Time estimate_time(const OutputPlan& plan, const std::vector<std::string>& methods, const CalibData* data, int64_t search_tokens) {
-  const Counts c = count(plan, methods, data, search_tokens);
+PlanDetails::Time estimate_time(const OutputPlan& plan, const QuantizeSettings& s) {
+  const Counts c = count(plan, s);
   PlanDetails::Time t;
   t.weights = c.weights;
   t.operations = c.operations;

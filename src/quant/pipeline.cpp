@@ -164,6 +164,10 @@ bool wants_data(const Recipe& recipe) {
   return std::any_of(recipe.begin(), recipe.end(), [](const auto& step) { return step->needs_data(); });
 }
 
+bool wants_original(const Recipe& recipe) {
+  return std::any_of(recipe.begin(), recipe.end(), [](const auto& step) { return step->needs_original(); });
+}
+
 bool is_block(const UnitPlan& unit) { return unit.language && unit.block >= 0; }
 bool is_head(const UnitPlan& unit) { return !unit.vision && unit.block < 0; }
 
@@ -172,10 +176,12 @@ bool looks_at_tower(const OutputPlan& plan, const QuantizeSettings& s) {
   return s.data && std::any_of(plan.units.begin(), plan.units.end(), [](const UnitPlan& u) { return u.vision && !u.layers.empty(); });
 }
 
-// Of samples in the staging folder: two block ends and what the tower adds to blocks; with the tower its own, too.
+// Of samples in the staging folder: two block ends and what the tower adds to blocks; with the tower its own, too; all of it twice beside a
+// walk on unrounded blocks.
 uint64_t sample_bytes(const Model& model, const OutputPlan& plan, const QuantizeSettings& s) {
   if (!s.data) return 0;
-  return 3 * Calibrator::state_bytes(model, *s.data) + (looks_at_tower(plan, s) ? VisionCalibrator::disk_bytes(model, *s.data) : 0);
+  const uint64_t walks = wants_original(recipe_of(s)) ? 2 : 1;
+  return walks * (3 * Calibrator::state_bytes(model, *s.data) + (looks_at_tower(plan, s) ? VisionCalibrator::disk_bytes(model, *s.data) : 0));
 }
 
 // What calibration takes beyond the program: the least that it can do with, what each further run side by side adds, and what all samples take that
@@ -185,8 +191,9 @@ struct CalibrationRam {
 };
 
 // Least: a block's rounded weights in fp32, the widest gram and what its factor takes, one sample's activations, one sample's pictures, the rows kept
-// for the report.
-CalibrationRam calibration_ram(const OutputPlan& plan, const Model& model, const CalibData& data, bool act_order) {
+// for the report, those that a search keeps; beside a walk on unrounded blocks, the block folded and rounded once more.
+CalibrationRam calibration_ram(const OutputPlan& plan, const Model& model, const QuantizeSettings& s) {
+  const CalibData& data = *s.data;
   int64_t weights = 0, width = 0, widest = 0, inputs = 0, activations = 0;
   for (const UnitPlan& unit : plan.units) {
     int64_t sum = 0, read = 0, both = 0;
@@ -203,9 +210,13 @@ CalibrationRam calibration_ram(const OutputPlan& plan, const Model& model, const
     activations = std::max(activations, (unit.vision ? data.most_patches : data.summary.longest) * both);
   }
   const int64_t rows = std::min(2 * Evidence::kRowsPerKind, data.summary.tokens);
+  const Recipe recipe = recipe_of(s);
+  const bool searches = std::any_of(recipe.begin(), recipe.end(), [](const auto& step) { return step->needs_data() && step->only_scales(); });
+  const int64_t kept = s.search_tokens > 0 ? std::min(data.summary.tokens, s.search_tokens) : data.summary.tokens;
+  const int64_t search = (searches ? kept * (inputs + 2 * widest) * 4 : 0) + (wants_original(recipe) ? weights * 9 + kept * inputs * 4 : 0);
   CalibrationRam ram;
   ram.run = static_cast<uint64_t>(activations) * 4 * 8;
-  ram.least = static_cast<uint64_t>(weights * 5 + (act_order ? 4 : 2) * width * (width + 1024) * 4 + data.most_patches * 4 * 32768 +
+  ram.least = static_cast<uint64_t>(search + weights * 5 + (s.gptq.act_order ? 4 : 2) * width * (width + 1024) * 4 + data.most_patches * 4 * 32768 +
                                     rows * (inputs + 4 * widest) * 4) + ram.run + kKeptBuffers;
   for (size_t i = 0; i < data.samples.size(); ++i)
     ram.waiting += BlockRuns::bytes_of(std::max(data.samples[i].tokens(), data.samples[i].patches), model.limits().hidden_size, width);
@@ -320,7 +331,7 @@ class Run {
     for (const std::string& name : sides_.left_out) r.warnings.push_back(name + " is not carried over (a pickle or too large)");
     r.expected_ram = expected_ram(source_, plan_);
     if (const CalibData* data = settings_.data) {
-      const CalibrationRam ram = calibration_ram(plan_, model, *data, settings_.gptq.act_order);
+      const CalibrationRam ram = calibration_ram(plan_, model, settings_);
       r.expected_ram += ram.least;
       run_memory_ = run_memory(ram, r.expected_ram, settings_.max_ram);
       const bool waits = std::any_of(recipe_.begin(), recipe_.end(), [](const auto& step) { return step->phased(); });
@@ -366,7 +377,8 @@ class Run {
     const auto begin = std::chrono::steady_clock::now();
     uint64_t bytes = 0;
     UnitContext context{model, source_, plan_, format_named(settings_.plan.format), shards, progress, hooks.cancel,
-                        calibrator_ ? &*calibrator_ : nullptr, vision_ ? &*vision_ : nullptr, hooks.progress, run_memory_, settings_.propagate_original, &times_};
+                        calibrator_ ? &*calibrator_ : nullptr, vision_ ? &*vision_ : nullptr,
+                        original_ ? &*original_ : nullptr, original_vision_ ? &*original_vision_ : nullptr, hooks.progress, run_memory_, settings_.propagate_original, &times_};
     std::future<void> pending;  // the previous unit on its way to disk
     auto settle = [&] {
       if (!pending.valid()) return;
@@ -400,29 +412,42 @@ class Run {
   void calibrate(const Model& model, const Staging& staging, const QuantizeHooks& hooks, size_t resumed) {
     if (!settings_.data) return;
     calibrator_.emplace(model, *settings_.data, staging.folder(), hooks.cancel);
+    if (wants_original(recipe_)) original_.emplace(model, *settings_.data, staging.folder(), hooks.cancel, "original-activations-");
     const UnitPlan* next = resumed < plan_.units.size() ? &plan_.units[resumed] : nullptr;
     if (looks_at_tower(plan_, settings_)) {
       check(std::any_of(plan_.units.begin(), plan_.units.end(), [](const UnitPlan& u) { return u.vision && u.block < 0; }), "a tower without projector");
       vision_.emplace(model, *settings_.data, staging.folder(), hooks.cancel);
+      if (original_) original_vision_.emplace(model, *settings_.data, staging.folder(), hooks.cancel, "original-pictures-");
       const bool learns = std::any_of(recipe_.begin(), recipe_.end(), [](const auto& step) { return step->needs_gradients(); });
       if (next && next->vision) {
         if (learns && !is_file(staging.folder() + "/" + kLearned)) calibrator_->start(0, hooks.progress);
-        return vision_->start(next->block >= 0 ? next->block : vision_->blocks(), hooks.progress);
+        const int64_t place = next->block >= 0 ? next->block : vision_->blocks();
+        vision_->start(place, hooks.progress);
+        if (original_vision_) original_vision_->start_beside(*vision_, place);
+        return;
       }
-      return calibrator_->resume(next && is_block(*next) ? next->block : calibrator_->blocks());
+      const int64_t place = next && is_block(*next) ? next->block : calibrator_->blocks();
+      calibrator_->resume(place);
+      if (original_) original_->resume(place);
+      return;
     }
     int64_t block = calibrator_->blocks();
     for (size_t i = resumed; i < plan_.units.size() && block == calibrator_->blocks(); ++i) {
       if (is_block(plan_.units[i])) block = plan_.units[i].block;
     }
     calibrator_->start(block, hooks.progress);
+    if (original_) original_->start_beside(*calibrator_, block);
   }
 
   // Of activations, what neither this unit nor a later one reads; the units before it are in the journal.
   void forget_before(const UnitPlan& unit) const {
-    if (vision_ && unit.vision) return vision_->forget_before(unit.block >= 0 ? unit.block : vision_->blocks());
-    if (vision_) vision_->forget();
-    if (calibrator_ && is_block(unit)) calibrator_->forget_before(unit.block);
+    auto forget = [&](const std::optional<Calibrator>& language, const std::optional<VisionCalibrator>& vision) {
+      if (vision && unit.vision) return vision->forget_before(unit.block >= 0 ? unit.block : vision->blocks());
+      if (vision) vision->forget();
+      if (language && is_block(unit)) language->forget_before(unit.block);
+    };
+    forget(calibrator_, vision_);
+    forget(original_, original_vision_);
   }
 
   // Lets steps that ask for it see gradients, once per output: what they learned lies in the staging folder.
@@ -535,8 +560,8 @@ class Run {
   SideFiles sides_;
   Json run_;
   QuantizeReport report_;
-  std::optional<Calibrator> calibrator_;
-  std::optional<VisionCalibrator> vision_;  // when the tower is calibrated
+  std::optional<Calibrator> calibrator_, original_;  // the second: on unrounded blocks, for steps that ask for it
+  std::optional<VisionCalibrator> vision_, original_vision_;  // when the tower is calibrated
   std::map<std::string, double> times_;  // seconds by phase
   RunMemory run_memory_;
 };
@@ -553,6 +578,8 @@ void check_settings(const QuantizeSettings& s) {
   const auto& overrides = s.plan.select.overrides;
   if (w.own_range && w.symmetric && std::none_of(overrides.begin(), overrides.end(), [](const Override& o) { return o.symmetric == false; }))
     throw Error(ErrorKind::usage, "--parity own-ranges is about asymmetric weights, and all are symmetric: give --asym");
+  if (s.propagate_original && wants_original(recipe_of(s)))
+    throw Error(ErrorKind::usage, "--mbq-distort tries scales on what quantized blocks give: leave out --propagate original");
   if (!s.plan.act) return;
   if (s.plan.act->bits != 8) throw Error(ErrorKind::usage, "--a-bits must be 16 (floating) or 8, is " + std::to_string(s.plan.act->bits));
   if (w.group != -1) throw Error(ErrorKind::usage, "--a-bits 8 takes one scale per row of the weights: give --w-group -1");

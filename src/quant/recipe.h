@@ -6,6 +6,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -84,6 +85,10 @@ class BlockJob {
   virtual int64_t rows() const = 0;
   // What watch() returned for this layer, filled; nullptr when it returned nothing.
   virtual Accumulator* statistics(const LinearSite& site) = 0;
+  // Runs the block as it stands over the samples once more; the accumulators see the inputs of their layers. rounded: on what the blocks before give as they
+  // were rounded; original: on what they give unrounded, for steps that ask for it (Step::needs_original).
+  enum class Inputs { rounded, original };
+  virtual void observe(Inputs inputs, const std::map<const LinearSite*, Accumulator*>& into) = 0;
   // The layer is done: its QTensor is encoded and written, and serves the block's next run. Exactly once per layer. `error` is measured
   // when absent. NaN or zero scales are Error(bad_file) naming the layer.
   virtual void finish(const LinearSite& site, QTensor q, std::optional<RoundingError> error = {}) = 0;
@@ -105,6 +110,8 @@ class Step {
   virtual ~Step() = default;
   // Whether it needs samples run through the model: watch() and the statistics of apply().
   virtual bool needs_data() const { return false; }
+  // Whether it also looks at what unrounded blocks give (BlockJob::observe): the samples then run through the stack twice, side by side.
+  virtual bool needs_original() const { return false; }
   // Whether apply() sees one phase of Topology::phases at a time, its inputs collected after the earlier phases were rounded; it then changes
   // nothing but the layers that it finishes. Otherwise it sees all layers of the block at once.
   virtual bool phased() const { return false; }
@@ -139,6 +146,7 @@ struct MbqSettings {
   bool squared = false;      // mean squared error instead of mean absolute error
   bool own_mean = false;     // each modality normalised by its own count
   bool median_floor = true;  // no block's rho below the median of all
+  bool distort = false;      // candidates run on what the rounded blocks before give, judged against the unrounded block on unrounded inputs
   bool tie_heads = false;    // scales between v and o under grouped-query attention, too: query heads that share a value head share its scales
 };
 

@@ -66,9 +66,11 @@ void UnitWriter::find_walk() {
   const CalibSummary& d = context_.calibrator->data().summary;
   if (unit_.vision) {
     walk_ = context_.vision;
+    original_ = context_.original_vision;
     if (walk_) rows_[1] = unit_.block >= 0 ? walk_->rows() : d.vision_tokens;
   } else if (unit_.block >= 0 || !unit_.layers.empty()) {
     walk_ = context_.calibrator;
+    original_ = context_.original;
     rows_[0] = d.tokens - d.vision_tokens;
     rows_[1] = d.vision_tokens;
   }
@@ -87,11 +89,15 @@ JournalEntry UnitWriter::run(Recipe& recipe) {
     Stopwatch watch(context_.times, "next inputs");
     if (context_.propagate_original) {
       runs_->forget();
-      restore_layers();
+      saved_.restore();
     }
-    pass_on();
+    pass_on(*runs_, *context_.calibrator, context_.vision);
     runs_.reset();
-    restore_layers();
+    saved_.restore();
+    if (original_) {
+      BlockRuns runs(*original_, place_, context_.run_memory);
+      pass_on(runs, *context_.original, context_.original_vision);
+    }
   }
   Stopwatch watch(context_.times, "copy");
   for (const std::string& name : unit_.kept) copy(name);
@@ -107,13 +113,11 @@ JournalEntry UnitWriter::run(Recipe& recipe) {
   return std::move(entry_);
 }
 
-UnitWriter::~UnitWriter() { restore_layers(); }
-
 // To the next block, or from the projectors to the language stack; behind the head comes nothing.
-void UnitWriter::pass_on() {
-  if (unit_.block >= 0) return runs_->advance();
+void UnitWriter::pass_on(BlockRuns& runs, Calibrator& language, const VisionCalibrator* vision) {
+  if (unit_.block >= 0) return runs.advance();
   if (!unit_.vision) return;
-  context_.calibrator->enter([this](size_t i) { return context_.vision->features(i); }, context_.samples);
+  language.enter([vision](size_t i) { return vision->features(i); }, context_.samples);
 }
 
 void UnitWriter::apply(Step& step) {
@@ -177,22 +181,25 @@ void UnitWriter::observe(Step& step) {
   evidence_->close();
 }
 
+void UnitWriter::observe(Inputs inputs, const std::map<const LinearSite*, Accumulator*>& into) {
+  StackWalk* walk = inputs == Inputs::original ? original_ : walk_;
+  check(walk != nullptr, "samples that no step has asked for");
+  std::vector<const LinearSite*> layers;
+  for (const auto& [site, accumulator] : into) layers.push_back(site);
+  BlockRuns(*walk, place_, context_.run_memory).observe(layers, [&](const LinearSite& site, const at::Tensor& x, const Pass& pass) { into.at(&site)->add(x, pass); });
+}
+
 // Of a block all that steps may change, else the layers that are rounded.
 void UnitWriter::save_layers() {
-  for (const auto& site : sites_) saved_linears_[site] = {site->weight, site->bias, site->act};
+  for (const auto& site : sites_) saved_.keep(site);
   if (!stack()) return;
   const std::string prefix = unit_.name + ".";
   for (const auto& [path, site] : context_.model.params.linears) {
-    if (path.starts_with(prefix)) saved_linears_[site] = {site->weight, site->bias, site->act};
+    if (path.starts_with(prefix)) saved_.keep(site);
   }
   for (const auto& [path, site] : context_.model.params.tensors) {
-    if (path.starts_with(prefix)) saved_tensors_[site] = site->value;
+    if (path.starts_with(prefix)) saved_.keep(site);
   }
-}
-
-void UnitWriter::restore_layers() {
-  for (const auto& [site, was] : saved_linears_) std::tie(site->weight, site->bias, site->act) = std::tie(was.weight, was.bias, was.act);
-  for (const auto& [site, was] : saved_tensors_) site->value = was;
 }
 
 Accumulator* UnitWriter::statistics(const LinearSite& site) {
@@ -237,7 +244,7 @@ void UnitWriter::gather_evidence(const LinearSite& site, const QTensor& q, Journ
     auto it = map.find(&site);
     return it == map.end() ? at::Tensor() : it->second;
   };
-  line.evidence = evidence_->measure(site, saved_linears_.at(layer.site).weight->dense(), q, factor(in_), factor(out_), layer.stored.act);
+  line.evidence = evidence_->measure(site, saved_.weight_of(layer.site)->dense(), q, factor(in_), factor(out_), layer.stored.act);
 }
 
 void UnitWriter::note(const std::string& name, const at::Tensor& tensor) {

@@ -18,7 +18,8 @@ namespace statera {
 class Calibrator : public StackWalk {
  public:
   int64_t rows_of(size_t sample) const override { return data_.samples[sample].tokens(); }
-  Calibrator(const Model& model, const CalibData& data, std::string folder, const std::atomic<bool>* cancel);
+  // prefix: of the names of its files; two walks in one folder have two.
+  Calibrator(const Model& model, const CalibData& data, std::string folder, const std::atomic<bool>* cancel, std::string prefix = "activations-");
   // Makes the state before block `next` available: entered here for 0, left by an earlier run otherwise (Error(mismatch) when it is not
   // there).
   void start(int64_t next, const ProgressSink& sink);

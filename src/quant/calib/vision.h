@@ -10,8 +10,8 @@ namespace statera {
 class VisionCalibrator : public StackWalk {
  public:
   int64_t rows_of(size_t sample) const override { return data_.samples[sample].patches; }
-  // The model must have a tower.
-  VisionCalibrator(const Model& model, const CalibData& data, std::string folder, const std::atomic<bool>* cancel);
+  // The model must have a tower. prefix: of the names of its files; two walks in one folder have two.
+  VisionCalibrator(const Model& model, const CalibData& data, std::string folder, const std::atomic<bool>* cancel, std::string prefix = "pictures-");
   // Makes the state before block `next` available: entered here for 0, left by an earlier run otherwise (Error(mismatch) when it is not
   // there). blocks(): before the projectors.
   void start(int64_t next, const ProgressSink& sink);

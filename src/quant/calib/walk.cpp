@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "ckpt/safetensors_write.h"
 
 namespace statera {
 namespace fs = std::filesystem;
@@ -77,6 +78,17 @@ void StackWalk::open_state(int64_t block) {
     if (key == "data" && value != data_.summary.hash) throw Error(ErrorKind::mismatch, state + ": activations of other data; --restart begins anew");
   }
   at_ = block;
+}
+
+void StackWalk::start_beside(const StackWalk& other, int64_t next) {
+  if (next == 0 && !(is_file(entered_path()) && is_file(state_path(0)))) {
+    check(other.at_ == 0, "walks begin together");
+    write_state(0, [&](size_t i) { return other.hidden(i); });
+    NamedTensors entered;
+    for (const TensorInfo& info : other.entered_->tensors()) entered.emplace_back(info.name, other.entered_->tensor(info));
+    write_safetensors(entered_path(), entered, other.entered_->metadata());
+  }
+  open_state(next);
 }
 
 at::Tensor StackWalk::hidden(size_t i) const {

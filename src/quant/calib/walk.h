@@ -29,6 +29,9 @@ class StackWalk {
   void advance(int64_t block, const std::function<at::Tensor(size_t sample)>& outputs);
   // Pages of a sample's state that were read; they are read again when they are needed.
   void release(size_t sample) const;
+  // For another walk over the same samples, which this one starts beside: makes the state before block `next` available, the other's for 0, left by an
+  // earlier run otherwise (Error(mismatch) when it is not there).
+  void start_beside(const StackWalk& other, int64_t next);
   // Drops the state before `block`, and what is older and not needed behind the last block.
   void forget_before(int64_t block) const;
   // Drops all states of this stack.

@@ -21,6 +21,7 @@ Json step_options(const std::string& method, const QuantizeSettings& s) {
     j.set("norm", s.mbq.own_mean ? "own" : "common");
     j.set("floor", s.mbq.median_floor);
     j.set("tie_heads", s.mbq.tie_heads);
+    j.set("distort", s.mbq.distort);
   }
   return j;
 }

@@ -2,8 +2,6 @@
 #include "quant/methods/mbq/search_step.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/abs.h>
-#include <ATen/ops/sum.h>
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
@@ -13,94 +11,14 @@
 
 #include "base/error.h"
 #include "nn/model.h"
-#include "quant/calib/accumulators.h"
 #include "quant/calib/fold.h"
 #include "quant/methods/awq/algo.h"
 #include "quant/methods/mbq/algo.h"
+#include "quant/methods/mbq/group_input.h"
+#include "quant/methods/mbq/settled_block.h"
 
 namespace statera {
 namespace {
-
-// A piece of a group's input: rows of any samples, or one sample with its pass.
-struct Part {
-  at::Tensor x_TK, kinds_T;
-  Pass pass;
-};
-
-// What is gathered at the first reader of a group.
-class GroupInput : public Accumulator {
- public:
-  GroupInput(const ScaleSearch& s, bool sequences, bool gram_allowed) : settings_(s), sequences_(sequences), gram_allowed_(gram_allowed) {}
-
-  void add(const at::Tensor& x, const Pass& pass) override {
-    const at::Tensor sum = at::sum(at::abs(x), {0}, false, at::kDouble);
-    sum_K_ = sum_K_.defined() ? sum_K_ + sum : sum;
-    rows_ += x.size(0);
-    if (sequences_) return add_sequence(x, pass);
-    if (!gram && !keeper_) begin(x.size(1));
-    if (gram) gram->add(x, {});
-    if (keeper_) keeper_->add(x, pass);
-  }
-
-  int64_t rows() const { return rows_; }
-  at::Tensor mean_abs() const { return (sum_K_ / static_cast<double>(rows_)).to(at::kFloat); }
-  std::vector<Part> take_parts() {
-    if (keeper_ && keeper_->rows().defined()) {
-      Pass pass;
-      pass.bounds = one_sequence(keeper_->rows().size(0));
-      parts_.push_back({keeper_->rows(), keeper_->kinds(), std::move(pass)});
-    }
-    return std::move(parts_);
-  }
-  std::unique_ptr<Gram> gram;
-
- private:
-  void begin(int64_t width) {
-    const int64_t kept = settings_.search_tokens > 0 ? std::min(settings_.search_tokens, settings_.data_tokens) : settings_.data_tokens;
-    if (gram_allowed_ && (settings_.search_tokens == 0 || width <= kept)) {
-      gram = std::make_unique<Gram>(width);
-    } else {
-      keeper_ = std::make_unique<InputKeeper>(settings_.search_tokens, settings_.data_tokens, settings_.seed);
-    }
-  }
-
-  // Whole samples, those with pictures and those without each by its share; of each at least the first.
-  void add_sequence(const at::Tensor& x, const Pass& pass) {
-    const bool all = settings_.search_tokens <= 0 || settings_.data_tokens <= settings_.search_tokens;
-    const double share = all ? 1 : static_cast<double>(settings_.search_tokens) / static_cast<double>(settings_.data_tokens);
-    const auto T = static_cast<double>(x.size(0));
-    auto& [seen, kept] = tokens_[(pass.kinds == static_cast<int64_t>(kVision)).any().item<bool>()];
-    seen += T;
-    if (!all && kept > 0 && kept + T / 2 > share * seen) return;
-    kept += T;
-    parts_.push_back({x.to(at::kFloat).clone(), pass.kinds, pass});
-    parts_.back().pass.tap = nullptr;
-  }
-
-  const ScaleSearch& settings_;
-  bool sequences_, gram_allowed_;
-  at::Tensor sum_K_;
-  int64_t rows_ = 0;
-  std::unique_ptr<InputKeeper> keeper_;
-  std::array<std::pair<double, double>, 2> tokens_{};  // seen and kept, of samples without and with pictures
-  std::vector<Part> parts_;
-};
-
-// Every linear of some sites as something else for a while; put back bit-equal.
-class WeightSwap {
- public:
-  ~WeightSwap() {
-    for (auto& [site, was] : saved_) std::tie(site->weight, site->act) = was;
-  }
-  void set(const std::shared_ptr<LinearSite>& site, Weight weight, const std::optional<ActQuant>& act) {
-    saved_.try_emplace(site, site->weight, site->act);
-    site->weight = std::move(weight);
-    site->act = act;
-  }
-
- private:
-  std::map<std::shared_ptr<LinearSite>, std::pair<Weight, std::optional<ActQuant>>> saved_;
-};
 
 bool tied(const ScaleGroup& g) {
   for (size_t c = 0; c < g.reader_of.size(); ++c) {
@@ -114,6 +32,8 @@ class SearchStep : public Step {
   explicit SearchStep(const ScaleSearch& settings) : s_(settings) {}
   bool needs_data() const override { return true; }
   bool only_scales() const override { return true; }
+
+  bool needs_original() const override { return s_.loss.distort; }
 
   bool needs_gradients() const override { return s_.loss.reweight; }
   std::vector<double> measure_gradient(const LinearSite&, const at::Tensor& G, const Pass& pass) const override {
@@ -153,27 +73,34 @@ class SearchStep : public Step {
   void begin(const BlockJob& job) override {
     first_readers_.clear();
     s_.data_tokens = job.rows();
-    for (const ScaleGroup& g : job.topology().groups) {
-      if (const LinearSite* first = first_reader(g, job)) first_readers_[first] = {g.mixes_rows, g.readers.size() == 1 && !g.mixes_rows && judged_alone(g)};
+    const Topology topology = job.topology();
+    first_phase_ = topology.phases.size();
+    for (const ScaleGroup& g : topology.groups) {
+      const LinearSite* first = first_reader(g, job);
+      if (!first) continue;
+      const bool one_layer = g.readers.size() == 1 && !g.mixes_rows && judged_alone(g);
+      const bool gram = one_layer && s_.loss.squared && !balanced(*first) && !s_.act && !s_.loss.distort;
+      first_readers_[first] = {g.mixes_rows, gram, phase_of(topology, *first)};
+      first_phase_ = std::min(first_phase_, first_readers_[first].phase);
     }
   }
+  // Under distort what later phases see is known only once the earlier groups are searched.
   std::unique_ptr<Accumulator> watch(const LinearSite& site) override {
     auto it = first_readers_.find(&site);
-    if (it == first_readers_.end()) return nullptr;
-    const bool gram = it->second.second && s_.loss.squared && !balanced(site) && !s_.act;
-    return std::make_unique<GroupInput>(s_, it->second.first, gram);
+    if (it == first_readers_.end() || (s_.loss.distort && it->second.phase != first_phase_)) return nullptr;
+    return std::make_unique<GroupInput>(s_, it->second.sequences, it->second.gram);
   }
 
   void apply(BlockJob& job) override {
     c10::InferenceMode no_gradients;
-    std::vector<std::pair<const ScaleGroup*, ScaleRecord>> found;
+    std::vector<FoundScale> found;
     const Topology topology = job.topology();
-    for (const ScaleGroup& g : topology.groups) {
-      const LinearSite* first = first_reader(g, job);
-      if (!first) continue;
-      auto* input = dynamic_cast<GroupInput*>(job.statistics(*first));
-      if (!input || input->rows() == 0) job.refuse(*first, "no calibration sample reaches it");
-      found.emplace_back(&g, search(g, *first, *input, job));
+    if (s_.loss.distort) {
+      search_distorted(topology, job, found);
+    } else {
+      for (const ScaleGroup& g : topology.groups) {
+        if (const LinearSite* first = first_reader(g, job)) found.push_back({&g, search(g, *first, seen(*first, job.statistics(*first), job), nullptr, job)});
+      }
     }
     for (auto& [group, record] : found) fold_group(job, *group, std::move(record));
   }
@@ -184,6 +111,57 @@ class SearchStep : public Step {
   }
 
  private:
+  struct FirstReader {
+    bool sequences = false, gram = false;  // what is gathered at it
+    size_t phase = 0;
+  };
+  using Gathered = std::map<const LinearSite*, std::unique_ptr<GroupInput>>;
+
+  static GroupInput& seen(const LinearSite& first, Accumulator* gathered, const BlockJob& job) {
+    auto* input = dynamic_cast<GroupInput*>(gathered);
+    if (!input || input->rows() == 0) job.refuse(first, "no calibration sample reaches it");
+    return *input;
+  }
+  Gathered gather(BlockJob& job, BlockJob::Inputs inputs, const std::vector<const LinearSite*>& sites) const {
+    Gathered out;
+    std::map<const LinearSite*, Accumulator*> into;
+    for (const LinearSite* site : sites) {
+      const FirstReader& r = first_readers_.at(site);
+      into[site] = (out[site] = std::make_unique<GroupInput>(s_, r.sequences, r.gram)).get();
+    }
+    job.observe(inputs, into);
+    return out;
+  }
+
+  // mbq.md 2.8: candidates run on what the rounded blocks before give; behind the first phase of groups, on what this block makes of it with the
+  // groups found so far folded and the layers before rounded. Groups of one phase do not reach each other.
+  void search_distorted(const Topology& topology, BlockJob& job, std::vector<FoundScale>& found) const {
+    std::map<size_t, std::vector<std::pair<const ScaleGroup*, const LinearSite*>>> phases;
+    std::vector<const LinearSite*> all;
+    for (const ScaleGroup& g : topology.groups) {
+      const LinearSite* first = first_reader(g, job);
+      if (!first) continue;
+      phases[first_readers_.at(first).phase].emplace_back(&g, first);
+      all.push_back(first);
+    }
+    if (all.empty()) return;
+    Gathered originals = gather(job, BlockJob::Inputs::original, all);
+    for (const auto& [phase, groups] : phases) {
+      Gathered settled;
+      if (phase != first_phase_) {
+        std::vector<const LinearSite*> sites;
+        for (const auto& [group, first] : groups) sites.push_back(first);
+        const SettledBlock block(job, topology, found, phase, s_.act);
+        settled = gather(job, BlockJob::Inputs::rounded, sites);
+      }
+      for (const auto& [group, first] : groups) {
+        Accumulator* distorted = phase == first_phase_ ? job.statistics(*first) : settled.at(first).get();
+        found.push_back({group, search(*group, *first, seen(*first, distorted, job), originals.at(first).get(), job)});
+        originals.erase(first);
+      }
+    }
+  }
+
   // The first reader that will be rounded; nullptr: the group is not searched.
   const LinearSite* first_reader(const ScaleGroup& g, const BlockJob& job) const {
     if (tied(g) && !s_.loss.tie_heads) return nullptr;
@@ -206,7 +184,9 @@ class SearchStep : public Step {
     return it == rho_.end() ? 1 : it->second;
   }
 
-  ScaleRecord search(const ScaleGroup& g, const LinearSite& first, GroupInput& input, const BlockJob& job) const {
+  // original: the input that targets come from, unless rows are missing on one side (experts, where tokens went elsewhere): then, and with nullptr,
+  // they come from `input`.
+  ScaleRecord search(const ScaleGroup& g, const LinearSite& first, GroupInput& input, GroupInput* original, const BlockJob& job) const {
     std::vector<std::shared_ptr<LinearSite>> sites;
     std::vector<at::Tensor> weights;
     std::vector<QSpec> specs;
@@ -228,7 +208,8 @@ class SearchStep : public Step {
       const double outputs = static_cast<double>(input.rows()) * static_cast<double>(weights.front().size(0));
       for (double& l : choice.losses) l /= outputs;
     } else {
-      choice = replayed(g, input.take_parts(), sites, weights, specs, mean_K, grid, record.rho.value_or(1), job);
+      const bool paired = original && original->rows() == job.rows() && input.rows() == job.rows();
+      choice = replayed(g, input.take_parts(), paired ? original->take_parts() : std::vector<InputPart>{}, sites, weights, specs, mean_K, grid, record.rho.value_or(1), job);
     }
     record.scale_C = choice.scale;
     record.mean_abs_K = mean_K;
@@ -237,19 +218,22 @@ class SearchStep : public Step {
     return record;
   }
 
-  ScaleChoice replayed(const ScaleGroup& g, std::vector<Part> parts, const std::vector<std::shared_ptr<LinearSite>>& sites,
+  // originals: the same rows as parts, that targets come from; empty: parts.
+  ScaleChoice replayed(const ScaleGroup& g, std::vector<InputPart> parts, std::vector<InputPart> originals, const std::vector<std::shared_ptr<LinearSite>>& sites,
                        const std::vector<at::Tensor>& weights, const std::vector<QSpec>& specs, const at::Tensor& mean_K, const ScaleGridOptions& grid, double rho,
                        const BlockJob& job) const {
     const MbqLoss loss{s_.loss.squared ? ErrorNorm::mse : ErrorNorm::mae, balanced(*sites.front()), s_.loss.own_mean};
     TokenCounts counts;
-    for (const Part& p : parts) {
+    for (const InputPart& p : parts) {
       counts.all += p.kinds_T.size(0);
       counts.vision += (p.kinds_T == static_cast<int64_t>(kVision)).sum().item<int64_t>();
       counts.answer += (p.kinds_T == static_cast<int64_t>(kAnswer)).sum().item<int64_t>();
     }
     std::vector<at::Tensor> targets, row_weights;
-    for (const Part& p : parts) {
-      targets.push_back(g.replay(p.x_TK, p.pass));
+    check(originals.empty() || originals.size() == parts.size(), "rows in pairs");
+    for (const InputPart& p : originals.empty() ? parts : originals) targets.push_back(g.replay(p.x_TK, p.pass));
+    originals.clear();
+    for (const InputPart& p : parts) {
       row_weights.push_back(mbq_row_weight(p.kinds_T == static_cast<int64_t>(kVision), p.kinds_T == static_cast<int64_t>(kAnswer), counts, loss, rho));
     }
     auto replay = [&](const MbqTrial& trial) {
@@ -271,7 +255,8 @@ class SearchStep : public Step {
   ScaleSearch s_;
   std::map<std::pair<Role, int64_t>, std::vector<Sensitivity>> sensitivities_;
   std::map<std::pair<std::string, int64_t>, double> rho_;
-  std::map<const LinearSite*, std::pair<bool, bool>> first_readers_;  // mixes rows; is judged alone
+  std::map<const LinearSite*, FirstReader> first_readers_;
+  size_t first_phase_ = 0;
 };
 
 }  // namespace
