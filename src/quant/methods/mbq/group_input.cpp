@@ -20,10 +20,13 @@ void GroupInput::add(const at::Tensor& x, const Pass& pass) {
 }
 
 std::vector<InputPart> GroupInput::take_parts() {
-  if (keeper_ && keeper_->rows().defined()) {
+  constexpr int64_t kRows = 512;  // of a piece: rows do not depend on each other
+  const at::Tensor rows = keeper_ ? keeper_->rows() : at::Tensor(), kinds = keeper_ ? keeper_->kinds() : at::Tensor();
+  for (int64_t from = 0; rows.defined() && from < rows.size(0); from += kRows) {
+    const int64_t to = std::min(rows.size(0), from + kRows);
     Pass pass;
-    pass.bounds = one_sequence(keeper_->rows().size(0));
-    parts_.push_back({keeper_->rows(), keeper_->kinds(), std::move(pass)});
+    pass.bounds = one_sequence(to - from);
+    parts_.push_back({rows.slice(0, from, to), kinds.slice(0, from, to), std::move(pass)});
   }
   return std::move(parts_);
 }

@@ -2,14 +2,17 @@
 #include "quant/methods/mbq/search_step.h"
 
 #include <ATen/TensorOperators.h>
+#include <ATen/ThreadLocalState.h>
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <numeric>
 #include <utility>
 
 #include "base/error.h"
+#include "base/threads.h"
 #include "nn/model.h"
 #include "quant/calib/fold.h"
 #include "quant/methods/awq/algo.h"
@@ -19,6 +22,16 @@
 
 namespace statera {
 namespace {
+
+// Pieces of the input on one core each.
+template <class F>
+void side_by_side(size_t count, F&& body) {
+  const at::ThreadLocalState modes;
+  parallel_for(static_cast<int64_t>(count), 1, [&](int64_t begin, int64_t end) {
+    const at::ThreadLocalStateGuard same(modes);
+    for (int64_t i = begin; i < end; ++i) body(static_cast<size_t>(i));
+  });
+}
 
 bool tied(const ScaleGroup& g) {
   for (size_t c = 0; c < g.reader_of.size(); ++c) {
@@ -229,9 +242,10 @@ class SearchStep : public Step {
       counts.vision += (p.kinds_T == static_cast<int64_t>(kVision)).sum().item<int64_t>();
       counts.answer += (p.kinds_T == static_cast<int64_t>(kAnswer)).sum().item<int64_t>();
     }
-    std::vector<at::Tensor> targets, row_weights;
+    std::vector<at::Tensor> targets(parts.size()), row_weights;
     check(originals.empty() || originals.size() == parts.size(), "rows in pairs");
-    for (const InputPart& p : originals.empty() ? parts : originals) targets.push_back(g.replay(p.x_TK, p.pass));
+    const std::vector<InputPart>& shown = originals.empty() ? parts : originals;
+    side_by_side(parts.size(), [&](size_t i) { targets[i] = g.replay(shown[i].x_TK, shown[i].pass); });
     originals.clear();
     for (const InputPart& p : parts) {
       row_weights.push_back(mbq_row_weight(p.kinds_T == static_cast<int64_t>(kVision), p.kinds_T == static_cast<int64_t>(kAnswer), counts, loss, rho));
@@ -242,12 +256,12 @@ class SearchStep : public Step {
         const bool floating = !rounded(Linear(sites[i]), job);
         swap.set(sites[i], make_dense(floating ? weights[i].to(at::kFloat) * trial.divisor : trial.weights[i]), floating ? std::nullopt : trial.act);
       }
-      double sum = 0;
-      for (size_t i = 0; i < parts.size(); ++i) {
+      std::vector<double> errors(parts.size());
+      side_by_side(parts.size(), [&](size_t i) {
         const at::Tensor x = trial.divisor.defined() ? parts[i].x_TK / trial.divisor : parts[i].x_TK;
-        sum += weighted_error(targets[i], g.replay(x, parts[i].pass), row_weights[i], loss.norm);
-      }
-      return sum;
+        errors[i] = weighted_error(targets[i], g.replay(x, parts[i].pass), row_weights[i], loss.norm);
+      });
+      return std::accumulate(errors.begin(), errors.end(), 0.0);
     };
     return mbq_search(weights, mean_K, specs, s_.act, replay, grid);
   }

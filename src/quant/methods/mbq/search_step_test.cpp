@@ -51,6 +51,7 @@ class TwoLayers : public BlockJob {
   void measured(const LinearSite&, const OutputLoss&) override {}
   [[noreturn]] void refuse(const LinearSite&, std::string_view reason) const override { throw Error(ErrorKind::bad_file, std::string(reason)); }
   void scaled(ScaleRecord record) override { found = std::move(record); }
+  void clipped(ClipRecord) override { throw Bug("a search of scales clips nothing"); }
   void rewrite(const std::string&, const at::Tensor&) override {}
   const Linear& down() const { return down_; }
 
