@@ -7,11 +7,14 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/embedding.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/softmax.h>
+#include <ATen/ops/tensor.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
@@ -81,6 +84,65 @@ at::Tensor one_sequence_attention(const at::Tensor& q, at::Tensor k, at::Tensor 
   return out;
 }
 
+// Sequences that run as one call: of the same length, or, where later keys are hidden anyway, of about the same and padded behind.
+struct Group {
+  std::vector<size_t> sequences;
+  int64_t length = 0;
+};
+
+std::vector<Group> groups_of(const SequenceBounds& b, bool causal) {
+  std::vector<size_t> order;
+  for (size_t s = 0; s + 1 < b.size(); ++s) {
+    if (b[s] < b[s + 1]) order.push_back(s);
+  }
+  auto length = [&](size_t s) { return b[s + 1] - b[s]; };
+  std::stable_sort(order.begin(), order.end(), [&](size_t x, size_t y) { return length(x) > length(y); });
+  std::vector<Group> out;
+  for (size_t s : order) {
+    const bool fits = !out.empty() && (causal ? 4 * length(s) >= 3 * out.back().length : length(s) == out.back().length);
+    if (!fits) out.push_back({{}, length(s)});
+    out.back().sequences.push_back(s);
+  }
+  return out;
+}
+
+// All sequences of a training pass in a few calls: per-sequence calls cost more than their arithmetic on small models. Rows are gathered
+// as an embedding is, whose backward is a plain loop over rows.
+at::Tensor together(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttendSite& site, const SequenceBounds& b, double scale) {
+  const int64_t T = q.size(0), N = q.size(1), K = k.size(1), dv = v.size(2);
+  const std::vector<Group> groups = groups_of(b, site.causal);
+  std::vector<at::Tensor> parts;
+  std::vector<int64_t> place(static_cast<size_t>(T));
+  int64_t offset = 0;
+  for (const Group& g : groups) {
+    const int64_t B = static_cast<int64_t>(g.sequences.size()), L = g.length;
+    std::vector<int64_t> rows;
+    rows.reserve(static_cast<size_t>(B * L));
+    for (size_t s : g.sequences) {
+      for (int64_t t = 0; t < L; ++t) {
+        const int64_t row = std::min(b[s] + t, b[s + 1] - 1);
+        if (b[s] + t == row) place[static_cast<size_t>(row)] = offset + static_cast<int64_t>(rows.size());
+        rows.push_back(row);
+      }
+    }
+    const bool whole = B * L == T;  // one length only: the rows lie as they should
+    const at::Tensor index = whole ? at::Tensor() : at::tensor(rows, at::kLong);
+    auto take = [&](const at::Tensor& x) {
+      const at::Tensor flat = x.reshape({T, -1});
+      return (whole ? flat : at::embedding(flat, index)).reshape({B, L, x.size(1), x.size(2)}).permute({0, 2, 1, 3});
+    };
+    auto repeat = [&](const at::Tensor& x) {
+      if (K == N) return x;
+      return x.unsqueeze(2).expand({B, K, N / K, L, x.size(3)}).reshape({B, N, L, x.size(3)});
+    };
+    at::Tensor out = at::scaled_dot_product_attention(take(q), repeat(take(k)), repeat(take(v)), {}, 0.0, site.causal, scale);
+    parts.push_back(out.permute({0, 2, 1, 3}).reshape({B * L, N * dv}));
+    if (whole) return parts.back();
+    offset += B * L;
+  }
+  return at::embedding(at::cat(parts, 0), at::tensor(place, at::kLong));
+}
+
 }  // namespace
 
 at::Tensor attend(const at::Tensor& q_in, const at::Tensor& k_in, const at::Tensor& v, const AttendSite& site, const Pass& pass,
@@ -97,6 +159,11 @@ at::Tensor attend(const at::Tensor& q_in, const at::Tensor& k_in, const at::Tens
   const double scale = site.scale > 0 ? site.scale : 1 / std::sqrt(static_cast<double>(q.size(2)));
   const bool cached = !pass.caches.empty() && !bounds;
   check(!cached || pass.caches.size() + 1 == b.size(), "attend: one cache per sequence");
+  if (at::GradMode::is_enabled() && (q.requires_grad() || k.requires_grad() || v.requires_grad()) && !cached && b.size() > 2) {
+    int64_t longest = 0;
+    for (size_t s = 0; s + 1 < b.size(); ++s) longest = std::max(longest, b[s + 1] - b[s]);
+    if (!site.causal || site.window == 0 || longest <= site.window) return together(q, k, v, site, b, scale);
+  }
   std::vector<at::Tensor> parts;
   parts.reserve(b.size() - 1);
   for (size_t s = 0; s + 1 < b.size(); ++s) {

@@ -6,11 +6,14 @@
 #include <ATen/ops/mean.h>
 #include <ATen/ops/rsqrt.h>
 
+#include "nn/fused.h"
+
 namespace statera {
 
 RmsNorm::RmsNorm(const Scope& scope, int64_t size, double eps) : weight_(scope.tensor("weight", {size}, Role::norm)), eps_(eps) {}
 
 at::Tensor RmsNorm::operator()(const at::Tensor& x) const {
+  if (trains_in_fp32(x, weight_->value)) return fused_rms_norm(x, weight_->value, eps_);
   at::Tensor x32 = x.to(at::kFloat);
   at::Tensor n = x32 * at::rsqrt(at::mean(x32 * x32, -1, true) + eps_);
   return n.to(x.scalar_type()) * weight_->value.to(x.scalar_type());

@@ -17,6 +17,7 @@
 #include <numbers>
 
 #include "base/error.h"
+#include "nn/fused.h"
 
 namespace statera {
 namespace {
@@ -214,6 +215,7 @@ bool Rope::cache_valid(int64_t before, int64_t after) const {
 
 at::Tensor apply_rope(const at::Tensor& x, const at::Tensor& cos_TR, const at::Tensor& sin_TR) {
   const int64_t r = cos_TR.size(1), d = x.size(2);
+  if (r == d && trains_in_fp32(x, cos_TR)) return fused_rope(x, cos_TR, sin_TR);
   at::Tensor cos = cos_TR.to(x.scalar_type()).unsqueeze(1), sin = sin_TR.to(x.scalar_type()).unsqueeze(1);
   at::Tensor part = r == d ? x : x.slice(2, 0, r);
   at::Tensor turned = at::cat({-part.slice(2, r / 2, r), part.slice(2, 0, r / 2)}, 2);

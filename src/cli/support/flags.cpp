@@ -54,6 +54,7 @@ std::string described(const Flag& f) {
   std::string out = f.help;
   if (f.kind == FlagKind::boolean && f.fallback == "yes") out = "turn off: " + out;
   if (f.kind == FlagKind::boolean && f.fallback.empty()) out += " (--no-" + kebab(f.name) + " to turn off)";
+  for (const std::string& alias : f.aliases) out += " (or --" + kebab(alias) + ")";
   if (f.required && !f.positional) out += " (required)";
   if (!f.fallback.empty() && f.kind != FlagKind::boolean) out += " (default: " + f.fallback + ")";
   return out;
@@ -71,12 +72,28 @@ std::string described(const Flag& f) {
   throw Error(ErrorKind::usage, "unknown flag " + name + did_you_mean(name, known));
 }
 
+// "--lr,--learning-rate,--learning_rate"; of a switch also the forms that turn it off.
+std::string spellings(const Flag& f) {
+  std::string out;
+  auto add = [&](const std::string& name) {
+    if (!out.empty()) out += ",";
+    out += "--" + name;
+    if (f.kind == FlagKind::boolean) out += ",!--no-" + kebab(name);
+  };
+  add(kebab(f.name));
+  for (const std::string& alias : f.aliases) {
+    add(kebab(alias));
+    if (kebab(alias) != alias) out += ",--" + alias;
+  }
+  return out;
+}
+
 CLI::Option* add(CLI::App& app, const Flag& f) {
   if (f.kind == FlagKind::boolean) {
-    auto* option = app.add_flag(f.spelling() + ",!--no-" + kebab(f.name));
+    auto* option = app.add_flag(spellings(f));
     return option->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   }
-  auto* option = app.add_option(f.positional ? f.name : f.spelling(), [](const CLI::results_t&) { return true; });
+  auto* option = app.add_option(f.positional ? f.name : spellings(f), [](const CLI::results_t&) { return true; });
   option->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   if (f.positional && f.kind == FlagKind::list) option->expected(-1);
   return option->allow_extra_args(f.positional && f.kind == FlagKind::list);

@@ -1,6 +1,7 @@
 // flags: from an option struct with fields(v) to command-line flags. A struct may list
 //   static constexpr std::string_view positional[] = {"model"};   given without a flag, in this order
 //   static constexpr std::string_view required[] = {"out"};       flags that must be given
+//   static constexpr std::pair<std::string_view, std::string_view> aliases[] = {{"learning_rate", "lr"}};   other names of flags
 // bool -> --x / --no-x; int64_t, double, std::string -> --x VALUE (the last one counts); std::vector<std::string> -> repeatable;
 // std::optional of these: no default. A positional is required when it is a string or list whose default is empty.
 // A member `std::vector<std::string> given` gets the names of the flags that were given.
@@ -27,6 +28,7 @@ struct Flag {
   std::string fallback;  // default as text; empty: none
   FlagKind kind = FlagKind::text;
   bool positional = false, required = false;
+  std::vector<std::string> aliases = {};  // as in the struct; spelled with - or with _
   // Stores the given values (at least one); a value that does not fit is Error(usage).
   std::function<void(const std::vector<std::string>&)> set;
 
@@ -99,9 +101,14 @@ void bind_flags(T& options, std::vector<Flag>& out) {
     return std::find(std::begin(names), std::end(names), name) != std::end(names);
   };
   auto visit = [&]<class M>(std::string_view name, M& member, std::string_view help) {
-    Flag flag{std::string(name), std::string(help), FlagType<M>::text(member), FlagType<M>::kind, false, false, nullptr};
+    Flag flag{std::string(name), std::string(help), FlagType<M>::text(member), FlagType<M>::kind, false, false, {}, nullptr};
     if constexpr (requires { T::positional; }) flag.positional = listed(T::positional, name);
     if constexpr (requires { T::required; }) flag.required = listed(T::required, name);
+    if constexpr (requires { T::aliases; }) {
+      for (const auto& [alias, own] : T::aliases) {
+        if (own == name) flag.aliases.emplace_back(alias);
+      }
+    }
     flag.required |= flag.positional && flag.fallback.empty() && !kOptional<M>;
     flag.set = [&member, spelled = flag.spelling(), &options, name](const std::vector<std::string>& v) {
       member = FlagType<M>::parse(spelled, v);

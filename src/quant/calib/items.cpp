@@ -5,7 +5,7 @@
 
 #include "base/error.h"
 #include "base/strings.h"
-#include "quant/calib/llava.h"
+#include "text/llava.h"
 
 namespace statera {
 namespace {

@@ -10,6 +10,7 @@
 
 #include "base/json.h"
 #include "nn/model.h"
+#include "run/answer_mask.h"
 #include "run/prompt.h"
 
 namespace statera {
@@ -69,9 +70,5 @@ struct CalibData {
 // Errors: not_found (a file, a tokenizer, a template), unsupported (other kinds of files), bad_file (naming file and item),
 // usage (see check_calibration; data that gives no sample or does not fit the options).
 CalibData read_calibration(const CalibOptions& options, PromptParts parts);
-
-// 1 at the tokens of assistant messages, found by rendering the template up to and past each. i8 [T]. Turns that the template writes
-// differently once later messages follow stay 0 and are named in `notes`.
-at::Tensor answer_mask(const Conversation& messages, const PromptParts& parts, const Prompt& prompt, std::vector<std::string>& notes);
 
 }  // namespace statera

@@ -1,5 +1,5 @@
 // Conversations as ShareGPT4V and LLaVA store them: {"image": path or paths, "conversations": [{"from": "human", "value": "<image>\n..."},
-// {"from": "gpt", "value": "..."}, ...]}. No template, no tokenizer.
+// {"from": "gpt", "value": "..."}, ...]}; clips alike under "video" and <video>, plural keys too. No template, no tokenizer.
 #pragma once
 
 #include <string>
@@ -9,7 +9,8 @@
 
 namespace statera {
 
-// All turns; each <image> of a human turn becomes the next picture, and pictures without marks stand before the first turn's words.
+// All turns; each <image> (<video>) of a human turn becomes the next picture (clip), and those without any marks stand before the first
+// turn's words. Error(mismatch) when marks and media differ in number.
 // Error(bad_file) naming `where`.
 Conversation llava_conversation(const Json& item, const std::string& where);
 

@@ -1,11 +1,12 @@
 // Where the assistant speaks: the template is rendered up to the opening of each assistant turn and past its end; what lies between,
 // in tokens, is answer. No knowledge of any template's markers.
+#include "run/answer_mask.h"
+
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
 
 #include "base/error.h"
-#include "quant/calib/sample.h"
 
 namespace statera {
 namespace {

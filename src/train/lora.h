@@ -1,0 +1,30 @@
+// lora: low-rank adapters on layers whose own weights stay as they are, dense or packed: y += alpha / r * B A x (LoRA, Hu et al. 2021).
+// Files in PEFT's layout are api/adapter.h's matter.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "nn/model.h"
+#include "train/parameters.h"
+
+namespace statera {
+
+struct LoraSettings {
+  int64_t r = 8;
+  double alpha = 16;
+  std::vector<std::string> targets;  // regular expressions searched in paths; none: q, k, v and o of the language model
+  uint64_t seed = 0;
+};
+
+// Puts an adapter into every layer that is chosen: A drawn as PEFT draws it (Kaiming uniform, by seed and path), B zero. All other weights
+// are frozen and, when dense, brought to `dtype`. Error(usage) when no layer is chosen.
+std::vector<Parameter> make_adapters(Model& model, const LoraSettings& settings, at::ScalarType dtype);
+
+// The paths that get adapters.
+std::vector<std::string> adapted_paths(const Model& model, const LoraSettings& settings);
+
+}  // namespace statera

@@ -1,0 +1,41 @@
+// parameters: the weights of a model that learn, as autograd leaves put into its sites, and which part of the model each belongs to.
+// Frozen weights stay without gradient. A replica is a second model over the same memory whose leaves gather gradients of their own.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "nn/model.h"
+
+namespace statera {
+
+// merger: the projectors between tower and language model, those of deepstack taps included. embeddings: token table and output head.
+enum class Part { vision, merger, language, embeddings };
+constexpr Part kParts[] = {Part::vision, Part::merger, Part::language, Part::embeddings};
+std::string_view to_string(Part part);
+
+struct Parameter {
+  std::string name;  // internal, "<path>.weight"; "<path>.lora_A.weight" of an adapter
+  Part part = Part::language;
+  bool decays = true;  // weight decay applies: no norms, no biases
+  at::Tensor leaf;     // requires grad; matrices of linear layers are [out, in] whatever the checkpoint's shape
+};
+
+// The part of a parameter by its role and the nearest module around it that holds linear layers.
+Part part_of(const Params& params, const std::string& path, Role role);
+
+// Copies every weight of the chosen parts into a leaf of `dtype` and puts it into its site; dense weights of the other parts are brought
+// to `dtype`, quantized ones stay. Order: linear layers by path, then the others by path. Error(unsupported) for a quantized weight that
+// should learn.
+std::vector<Parameter> make_parameters(Model& model, const std::vector<Part>& learn, at::ScalarType dtype);
+
+// Another model of the same type over the same memory: frozen sites are shared, `leaves` gets one leaf per parameter, in order.
+std::unique_ptr<Model> make_replica(const Model& model, const std::vector<Parameter>& parameters, std::vector<at::Tensor>& leaves);
+
+// Puts a leaf where the parameter of this name lives.
+void put_leaf(Model& model, const std::string& name, const at::Tensor& leaf);
+
+}  // namespace statera
