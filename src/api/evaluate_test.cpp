@@ -13,6 +13,7 @@
 #include <functional>
 #include <thread>
 
+#include "api/engine.h"
 #include "api/logits.h"
 #include "base/error.h"
 #include "base/file.h"
@@ -164,6 +165,30 @@ TEST(Evaluate, AKilledRunGoesOnWithIdenticalBytes) {
     }
     o.prefill_tokens += 7;
     EXPECT_NE(fault([&] { evaluate(o); }).find("mismatch: " + log + ": made with other settings (prefill_tokens: "), std::string::npos);
+  }
+}
+
+TEST(Evaluate, AClipIsAskedAboutAsAMessageWithTheClipIs) {
+  TempDir dir;
+  const std::string pictures = kRoot + "/examples/pictures/";
+  const Json frames = std::vector<std::string>{pictures + "shapes_a.png", pictures + "shapes_b.png", pictures + "shapes_a.png", pictures + "shapes_b.png"};
+  EvaluateOptions o = questions(dir, R"({"video": ")" + pictures + R"(square.mp4", "question": "Where to?", "answer": "right"})" "\n" +
+                                         R"({"image": ")" + kPicture + R"(", "video": )" + frames.dump() + R"(, "question": "What?", "answer": "x"})" "\n");
+  o.prompt = "{question}";
+  o.out = dir / "out";
+  evaluate(o);
+  const auto lines = split(read_file(o.out + "/vqa.jsonl"), '\n');
+  EngineOptions open;
+  open.model = kModel;
+  Engine engine = Engine::open(open);
+  GenerateOptions how;
+  how.sampling.temperature = 0;
+  how.max_new_tokens = o.max_new_tokens;
+  const std::string asked[] = {R"([{"role": "user", "content": [{"video": ")" + pictures + R"(square.mp4"}, {"text": "Where to?"}]}])",
+                               R"([{"role": "user", "content": [{"image": ")" + kPicture + R"("}, {"video": )" + frames.dump() + R"(}, {"text": "What?"}]}])"};
+  for (size_t i = 0; i < 2; ++i) {
+    const Answer answer = engine.chat(Conversation::from_json(Json::parse(asked[i], "m"), "m"), how, {});
+    EXPECT_EQ(Json::parse(lines.at(i + 1), "log").at("prediction").as_string(), trim(answer.text)) << i;
   }
 }
 
