@@ -173,7 +173,7 @@ TEST(Evaluate, AClipIsAskedAboutAsAMessageWithTheClipIs) {
   const std::string pictures = kRoot + "/examples/pictures/";
   const Json frames = std::vector<std::string>{pictures + "shapes_a.png", pictures + "shapes_b.png", pictures + "shapes_a.png", pictures + "shapes_b.png"};
   EvaluateOptions o = questions(dir, R"({"video": ")" + pictures + R"(square.mp4", "question": "Where to?", "answer": "right"})" "\n" +
-                                         R"({"image": ")" + kPicture + R"(", "video": )" + frames.dump() + R"(, "question": "What?", "answer": "x"})" "\n");
+                                         R"({"image": ")" + kPicture + R"(", "video": )" + frames.dump() + R"(, "sample_fps": 1, "question": "What?", "answer": "x"})" "\n");
   o.prompt = "{question}";
   o.out = dir / "out";
   evaluate(o);
@@ -185,7 +185,7 @@ TEST(Evaluate, AClipIsAskedAboutAsAMessageWithTheClipIs) {
   how.sampling.temperature = 0;
   how.max_new_tokens = o.max_new_tokens;
   const std::string asked[] = {R"([{"role": "user", "content": [{"video": ")" + pictures + R"(square.mp4"}, {"text": "Where to?"}]}])",
-                               R"([{"role": "user", "content": [{"image": ")" + kPicture + R"("}, {"video": )" + frames.dump() + R"(}, {"text": "What?"}]}])"};
+                               R"([{"role": "user", "content": [{"image": ")" + kPicture + R"("}, {"video": )" + frames.dump() + R"(, "sample_fps": 1}, {"text": "What?"}]}])"};
   for (size_t i = 0; i < 2; ++i) {
     const Answer answer = engine.chat(Conversation::from_json(Json::parse(asked[i], "m"), "m"), how, {});
     EXPECT_EQ(Json::parse(lines.at(i + 1), "log").at("prediction").as_string(), trim(answer.text)) << i;

@@ -215,11 +215,12 @@ TEST_F(Files, QuestionsWithAnswersInEverySpelling) {
                                      "\n\n"
                                      R"({"image": ["p.png", "p.png"], "question": "!", "answer": 2.5})"
                                      "\n"
-                                     R"({"video": ["p.png", "data:x"], "question": "!", "answer": "x"})"
+                                     R"({"video": ["p.png", "data:x"], "sample_fps": 2, "question": "!", "answer": "x"})"
                                      "\n"),
                      folder);
   ASSERT_EQ(q.size(), 3u);
   EXPECT_TRUE(q[0].video.is_null());
+  EXPECT_EQ(q[2].sample_fps, 2.0);
   EXPECT_EQ(q[2].video, Json(std::vector<std::string>{"p.png", "data:x"}));
   EXPECT_EQ(q[0].answers, (std::vector<std::string>{"x", "3", "y"}));
   EXPECT_EQ(q[0].id, Json("a"));

@@ -43,6 +43,7 @@ Question question_of(const Json& line, int64_t number) {
   q.id = id ? *id : Json(number);
   q.images = paths_of(line, "image");
   if (const Json* video = line.get("video")) q.video = *video;
+  if (const Json* fps = line.get("sample_fps")) q.sample_fps = fps->as_double("sample_fps");
   q.question = line.at("question").as_string("question");
   const Json* answers = line.get("answers");
   if (!answers) answers = line.get("answer");

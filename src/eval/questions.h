@@ -1,7 +1,8 @@
-// Questions about pictures and clips, a JSONL file: {"image": path or list, "video": path or list of frames, "question": text, "answers": list
-// (or "answer": text), "id"?} a line.
+// Questions about pictures and clips, a JSONL file: {"image": path or list, "video": path or list of frames, "sample_fps"?: number, "question": text,
+// "answers": list (or "answer": text), "id"?} a line.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,7 +14,8 @@ struct Question {
   Json id;            // the line's "id" (text or integer), else its number
   std::string where;  // "FILE: line 3"
   std::vector<std::string> images;
-  Json video;  // null, the path of a clip, or its frames as a list of paths
+  Json video;                        // null, the path of a clip, or its frames as a list of paths
+  std::optional<double> sample_fps;  // the rate that frames were taken at
   std::string question;
   std::vector<std::string> answers;
 };

@@ -100,7 +100,7 @@ class VlmWorld(unittest.TestCase):
             line = vlm_items.training_line(task, scene, turns, names)
             kinds.add(scene["kind"])
             if scene["kind"] == "clip":
-                self.assertEqual(line["messages"][0]["content"][0], {"type": "video", "video": names})
+                self.assertEqual(line["messages"][0]["content"][0], {"type": "video", "video": names, "sample_fps": 2.0})
                 continue
             said = line["conversations"]
             self.assertEqual("".join(t["value"] for t in said).count("<image>"), len(names))

@@ -5,6 +5,7 @@ import scenes
 from common import draw_until, is_held_out, shares, stream
 from questions import ABOUT_OBJECTS, TASKS
 
+FPS = 2.0  # of clips: how many of their pictures make a second
 OF_OBJECTS = (scenes.shapes, scenes.crowd, scenes.grid, scenes.pair, scenes.clip)
 SHORT = "\nAnswer the question using a single word or phrase."  # what `statera eval` adds by default
 
@@ -45,7 +46,7 @@ def training_item(task, seed, index, held_out=False):
 def training_line(task, scene, turns, names):
     """LLaVA's form for pictures; messages for clips, where a list of frames has no form in LLaVA's."""
     if scene["kind"] == "clip":
-        content = [{"type": "video", "video": names}, {"type": "text", "text": turns[0][0]}]
+        content = [{"type": "video", "video": names, "sample_fps": FPS}, {"type": "text", "text": turns[0][0]}]
         messages = [{"role": "user", "content": content}, {"role": "assistant", "content": turns[0][1]}]
         return {"task": task, "messages": messages}
     marks = "<image>\n" * len(names)

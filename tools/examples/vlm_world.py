@@ -14,7 +14,7 @@ import draw
 import scenes
 from common import read_weights, write_lines
 from questions import TASKS
-from vlm_items import evaluation_items, training_item, training_line, training_order
+from vlm_items import FPS, evaluation_items, training_item, training_line, training_order
 
 HERE = Path(__file__).parent
 PER_FOLDER = 1000
@@ -47,8 +47,9 @@ def evaluation_line(task, split, index, made):
     scene, question, answer = made
     uris = [data_uri(p) for p in scenes.pictures_of(scene)]
     line = {"id": f"{task}-{split}-{index}", "question": question, "answers": [answer]}
-    line["video" if scene["kind"] == "clip" else "image"] = uris if len(uris) > 1 else uris[0]
-    return line
+    if scene["kind"] == "clip":
+        return {**line, "video": uris, "sample_fps": FPS}
+    return {**line, "image": uris if len(uris) > 1 else uris[0]}
 
 
 def write_evaluation(job):

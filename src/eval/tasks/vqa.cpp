@@ -43,14 +43,16 @@ std::string prompt_of(const TaskJob& job, const Question& q) {
 Conversation conversation_of(const TaskJob& job, const Question& q) {
   if (q.video.is_null()) return Conversation::user(prompt_of(job, q), q.images);
   Json items = Json::array();
-  const auto add = [&](const char* kind, Json value) {
+  const auto add = [&](const char* kind, Json value) -> Json& {
     Json item = Json::object();
     item.set("type", kind);
     item.set(kind, std::move(value));
     items.push(std::move(item));
+    return items.items().back();
   };
   for (const std::string& image : q.images) add("image", image);
-  add("video", q.video);
+  Json& clip = add("video", q.video);
+  if (q.sample_fps) clip.set("sample_fps", *q.sample_fps);
   add("text", prompt_of(job, q));
   Json message = Json::object();
   message.set("role", "user");
