@@ -118,7 +118,7 @@ def absent(rng, scene):
     if rng.random() < 0.3:
         return color(rng, scene)
     name = rng.choice(missing)
-    return rng.choice(("What color is the {}?", "Which color does the {} have?", "Where is the {}?")).format(name), f"there is no {name}"
+    return rng.choice(("What color is the {}?", "Which color does the {} have?", "What is the color of the {}?")).format(name), f"there is no {name}"
 
 
 def box_of(o, scene):
@@ -241,8 +241,8 @@ def motion(rng, scene):
 TASKS = {
     "shape": (scenes.shapes, shape, "exact"), "color": (scenes.shapes, color, "exact"), "count": (scenes.crowd, count, "exact"),
     "relation": (scenes.shapes, relation, "exact"), "grid": (scenes.grid, grid, "exact"),
-    "word": (lambda rng, hard: scenes.text(rng, hard, scenes.word), word, "anls"),
-    "number": (lambda rng, hard: scenes.text(rng, hard, scenes.number), number, "exact"),
+    "word": (scenes.word, word, "anls"),
+    "number": (scenes.number, number, "exact"),
     "chart": (scenes.chart, chart, "relaxed"), "table": (scenes.table, table, "relaxed"), "compare": (scenes.pair, compare, "exact"),
     "motion": (scenes.clip, motion, "exact"), "caption": (scenes.shapes, caption, "exact"), "absent": (scenes.shapes, absent, "exact"),
     "box": (scenes.shapes, box, "anls")}

@@ -6,14 +6,15 @@ from common import draw_until, is_held_out, shares, stream
 from questions import ABOUT_OBJECTS, TASKS
 
 FPS = 2.0  # of clips: how many of their pictures make a second
-OF_OBJECTS = (scenes.shapes, scenes.crowd, scenes.grid, scenes.pair, scenes.clip)
+# Scenes with something that training never shows: a pair of shape and colour, a font.
+WITH_UNSEEN = (scenes.shapes, scenes.crowd, scenes.grid, scenes.pair, scenes.clip, scenes.word, scenes.number)
 SHORT = "\nAnswer the question using a single word or phrase."  # what `statera eval` adds by default
 
 
 def make_item(task, rng, hard, held_out, unseen=False, taken=()):
     """(scene, question, answer) on the wanted side of the split."""
     maker, ask, _ = TASKS[task]
-    more = {"seen_only": not unseen} if maker in OF_OBJECTS else {}
+    more = {"seen_only": not unseen} if maker in WITH_UNSEEN else {}
 
     def make(rng):
         scene = maker(rng, hard, **more)
@@ -67,11 +68,11 @@ def training_order(seed, count, weights):
 
 
 def evaluation_items(task, split, seed, count):
-    """`count` different (scene, question, answer); every second one of the hard split holds an unseen pair of shape and colour."""
+    """`count` different (scene, question, answer); every second one of the hard split holds what training never shows."""
     taken, hard = set(), split == "hard"
     for index in range(count):
         rng = stream(seed, "eval", task, split, index)
-        unseen = hard and index % 2 == 1 and TASKS[task][0] in OF_OBJECTS
+        unseen = hard and index % 2 == 1 and TASKS[task][0] in WITH_UNSEEN
         while True:
             made = make_item(task, rng, hard, held_out=True, unseen=unseen, taken=taken)
             if not unseen or scenes.holds_unseen(made[0]):
