@@ -170,10 +170,11 @@ TEST(Evaluate, AKilledRunGoesOnWithIdenticalBytes) {
 
 TEST(Evaluate, AClipIsAskedAboutAsAMessageWithTheClipIs) {
   TempDir dir;
-  const std::string pictures = kRoot + "/examples/pictures/";
-  const Json frames = std::vector<std::string>{pictures + "shapes_a.png", pictures + "shapes_b.png", pictures + "shapes_a.png", pictures + "shapes_b.png"};
-  EvaluateOptions o = questions(dir, R"({"video": ")" + pictures + R"(square.mp4", "question": "Where to?", "answer": "right"})" "\n" +
-                                         R"({"image": ")" + kPicture + R"(", "video": )" + frames.dump() + R"(, "sample_fps": 1, "question": "What?", "answer": "x"})" "\n");
+  const std::string pictures = kRoot + "/examples/pictures/", a = "\"" + pictures + "shapes_a.png\"", b = "\"" + pictures + "shapes_b.png\"";
+  const std::string clip = "\"video\": \"" + pictures + "square.mp4\"", image = "\"image\": \"" + kPicture + "\"",
+                    frames = "\"video\": [" + a + ", " + b + ", " + a + ", " + b + "], \"sample_fps\": 1";
+  EvaluateOptions o = questions(dir, "{" + clip + R"(, "question": "Where to?", "answer": "right"})" + "\n{" + image + ", " + frames +
+                                         R"(, "question": "What?", "answer": "x"})" + "\n");
   o.prompt = "{question}";
   o.out = dir / "out";
   evaluate(o);
@@ -184,10 +185,10 @@ TEST(Evaluate, AClipIsAskedAboutAsAMessageWithTheClipIs) {
   GenerateOptions how;
   how.sampling.temperature = 0;
   how.max_new_tokens = o.max_new_tokens;
-  const std::string asked[] = {R"([{"role": "user", "content": [{"video": ")" + pictures + R"(square.mp4"}, {"text": "Where to?"}]}])",
-                               R"([{"role": "user", "content": [{"image": ")" + kPicture + R"("}, {"video": )" + frames.dump() + R"(, "sample_fps": 1}, {"text": "What?"}]}])"};
+  const std::string contents[] = {"{" + clip + R"(}, {"text": "Where to?"})", "{" + image + "}, {" + frames + R"(}, {"text": "What?"})"};
   for (size_t i = 0; i < 2; ++i) {
-    const Answer answer = engine.chat(Conversation::from_json(Json::parse(asked[i], "m"), "m"), how, {});
+    const Json messages = Json::parse(R"([{"role": "user", "content": [)" + contents[i] + "]}]", "messages");
+    const Answer answer = engine.chat(Conversation::from_json(messages, "messages"), how, {});
     EXPECT_EQ(Json::parse(lines.at(i + 1), "log").at("prediction").as_string(), trim(answer.text)) << i;
   }
 }

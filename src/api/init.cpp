@@ -4,6 +4,7 @@
 #include <c10/util/BFloat16.h>
 #include <c10/util/Half.h>
 #include <fmt/format.h>
+
 #include <chrono>
 #include <cmath>
 #include <filesystem>

@@ -10,7 +10,8 @@
 
 namespace statera {
 
-OutputFolder::OutputFolder(std::string out, bool overwrite, std::string marker, std::string what) : out_(std::move(out)), overwrite_(overwrite) {
+OutputFolder::OutputFolder(std::string out, bool overwrite, std::string marker, std::string what)
+    : out_(std::move(out)), overwrite_(overwrite) {
   while (out_.size() > 1 && out_.ends_with('/')) out_.pop_back();
   std::error_code code;
   const bool there = std::filesystem::exists(out_, code);

@@ -1,5 +1,5 @@
-// OutputFolder: a folder written in one go that has its final name only when it is complete, and vanishes otherwise. Work that can be resumed
-// is quant/staging.h.
+// OutputFolder: a folder written in one go that has its final name only when it is complete, and vanishes otherwise. Not for work that is
+// resumed (quant/staging.h).
 #pragma once
 
 #include <string>

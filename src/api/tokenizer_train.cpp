@@ -8,6 +8,7 @@
 
 #include "api/guard.h"
 #include "api/output_folder.h"
+#include "base/embedded.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/strings.h"
@@ -19,13 +20,7 @@
 
 namespace statera {
 
-// Generated from examples/tiny-qwen3-vl: name, bytes, size; ends with a null name.
-struct EmbeddedFile {
-  const char* name;
-  const unsigned char* data;
-  unsigned long size;
-};
-extern const EmbeddedFile kEmbeddedChatTemplate[];
+extern const EmbeddedFile kEmbeddedChatTemplate[];  // generated from examples/tiny-qwen3-vl
 
 namespace {
 
@@ -37,7 +32,7 @@ std::string template_source(const TokenizerTrainOptions& o) {
     if (!o.special.empty() && std::find(o.special.begin(), o.special.end(), token) == o.special.end())
       throw Error(ErrorKind::usage, std::string("--special: without ") + token + " the chat template must be your own (--chat-template)");
   }
-  return {reinterpret_cast<const char*>(kEmbeddedChatTemplate[0].data), kEmbeddedChatTemplate[0].size};
+  return std::string(embedded_file(kEmbeddedChatTemplate, "chat_template.jinja"));
 }
 
 TokenizerSpec spec_of(const TokenizerTrainOptions& o) {
@@ -46,8 +41,10 @@ TokenizerSpec spec_of(const TokenizerTrainOptions& o) {
   spec.min_frequency = o.min_frequency;
   if (!o.special.empty()) spec.special = o.special;
   for (const auto& [flag, token] : {std::pair("--eos", o.eos), std::pair("--pad", o.pad)}) {
-    if (std::find(spec.special.begin(), spec.special.end(), token) == spec.special.end())
-      throw Error(ErrorKind::usage, std::string(flag) + ": \"" + token + "\" is none of the special tokens" + did_you_mean(token, spec.special));
+    if (std::find(spec.special.begin(), spec.special.end(), token) == spec.special.end()) {
+      throw Error(ErrorKind::usage,
+                  std::string(flag) + ": \"" + token + "\" is none of the special tokens" + did_you_mean(token, spec.special));
+    }
   }
   return spec;
 }
@@ -108,8 +105,8 @@ TokenizerTrainReport tokenizer_train(const TokenizerTrainOptions& options, const
     r.out = options.out;
     r.vocab_size = tokenizer.vocab_size();
     r.bytes = job.trainer.bytes();
-    r.sample_bytes = static_cast<int64_t>(job.sample.size());
-    r.sample_tokens = static_cast<int64_t>(tokenizer.encode(job.sample, false).size());
+    const size_t tokens = tokenizer.encode(job.sample, false).size();
+    r.bytes_per_token = static_cast<double>(job.sample.size()) / static_cast<double>(std::max<size_t>(tokens, 1));
     for (const std::string& token : spec.special) r.special.emplace_back(token, *tokenizer.token_id(token));
     r.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return r;
@@ -125,18 +122,17 @@ Json TokenizerTrainReport::to_json() const {
   j.set("texts", texts);
   j.set("conversations", conversations);
   j.set("bytes", bytes);
-  j.set("bytes_per_token", static_cast<double>(sample_bytes) / static_cast<double>(std::max<int64_t>(sample_tokens, 1)));
+  j.set("bytes_per_token", bytes_per_token);
   j.set("special", std::move(ids));
   j.set("seconds", seconds);
   return j;
 }
 
 std::string TokenizerTrainReport::to_text() const {
-  std::string out_text = fmt::format("{}: {} tokens from {} texts and {} conversations ({}) in {}, {:.2f} bytes a token\n", out, vocab_size, texts,
-                                     conversations, human_bytes(static_cast<double>(bytes)), human_seconds(seconds),
-                                     static_cast<double>(sample_bytes) / static_cast<double>(std::max<int64_t>(sample_tokens, 1)));
-  for (const auto& [token, id] : special) out_text += fmt::format("{:>8} {}\n", id, token);
-  return out_text;
+  std::string text = fmt::format("{}: {} tokens from {} texts and {} conversations ({}) in {}, {:.2f} bytes a token\n", out, vocab_size, texts,
+                                 conversations, human_bytes(static_cast<double>(bytes)), human_seconds(seconds), bytes_per_token);
+  for (const auto& [token, id] : special) text += fmt::format("{:>8} {}\n", id, token);
+  return text;
 }
 
 }  // namespace statera

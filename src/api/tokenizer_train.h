@@ -1,5 +1,5 @@
-// tokenizer_train: a byte-level BPE tokenizer learnt from files of texts and conversations, as the folder that `init` and every Hugging Face
-// library reads: tokenizer.json, tokenizer_config.json, chat_template.jinja.
+// tokenizer_train: a byte-level BPE tokenizer learnt from files of texts and conversations, as a folder of tokenizer.json,
+// tokenizer_config.json and chat_template.jinja.
 #pragma once
 
 #include <atomic>
@@ -40,7 +40,7 @@ struct TokenizerTrainOptions {
 struct TokenizerTrainReport {
   std::string out;
   int64_t vocab_size = 0, files = 0, texts = 0, conversations = 0, bytes = 0;
-  int64_t sample_bytes = 0, sample_tokens = 0;           // the first texts, tokenized again
+  double bytes_per_token = 0;                            // of the first texts, tokenized again
   std::vector<std::pair<std::string, int64_t>> special;  // token and id
   double seconds = 0;
   Json to_json() const;

@@ -45,7 +45,7 @@ TEST(TokenizerTrain, TheFolderIsATokenizerWithAChatTemplate) {
   const Tokenizer t = Tokenizer::from_directory(dir / "tok");
   EXPECT_EQ(t.eos_id(), 388);
   EXPECT_EQ(t.pad_id(), 386);
-  const Json messages = Json::parse(R"([{"role": "user", "content": [{"type": "image", "image": "x.png"}, {"type": "text", "text": "What?"}]}])", "m");
+  const Json messages = Json::parse(R"([{"role": "user", "content": [{"image": "x.png"}, {"text": "What?"}]}])", "messages");
   const std::string text = ChatTemplate::from_directory(dir / "tok").render(messages);
   EXPECT_EQ(text, "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>What?<|im_end|>\n<|im_start|>assistant\n");
   EXPECT_EQ(t.decode(t.encode(text), false), text);
@@ -66,8 +66,12 @@ TEST(TokenizerTrain, AConversationCountsAsItsRenderedText) {
   TempDir dir;
   std::string talk, words;
   for (int i = 0; i < 5; ++i) {
-    talk += R"({"image": "none.png", "conversations": [{"from": "human", "value": "<image>\nred or blue?"}, {"from": "gpt", "value": "red"}]})" "\n";
-    words += R"({"text": "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>red or blue?<|im_end|>\n<|im_start|>assistant\nred<|im_end|>\n"})" "\n";
+    talk += R"({"image": "none.png", "conversations": [{"from": "human", "value": "<image>\nred or blue?"},)"
+            R"( {"from": "gpt", "value": "red"}]})"
+            "\n";
+    words += R"({"text": "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>red or blue?<|im_end|>\n)"
+             R"(<|im_start|>assistant\nred<|im_end|>\n"})"
+             "\n";
   }
   write_text(dir / "talk.jsonl", talk);
   write_text(dir / "words.jsonl", words);

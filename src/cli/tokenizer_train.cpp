@@ -18,8 +18,8 @@ int run(Invocation& in) {
 extern const Command kCommand_tokenizer_train{"tokenizer train", "learn a byte-level BPE tokenizer from texts and conversations",
                                               "statera tokenizer train corpus.txt --out DIR --vocab-size 4096\n"
                                               "statera tokenizer train train.jsonl --out DIR --vocab-size 1024 --json\n"
-                                              "statera tokenizer train docs.parquet:body --out DIR --vocab-size 32000 --special '<|endoftext|>' "
-                                              "--special '<|im_start|>' --special '<|im_end|>'",
+                                              "statera tokenizer train docs.parquet:body --out DIR --vocab-size 32000 "
+                                              "--special '<|endoftext|>' --special '<|im_start|>' --special '<|im_end|>'",
                                               run};
 
 }  // namespace statera

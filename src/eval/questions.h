@@ -1,5 +1,5 @@
-// Questions about pictures and clips, a JSONL file: {"image": path or list, "video": path or list of frames, "sample_fps"?: number, "question": text,
-// "answers": list (or "answer": text), "id"?} a line.
+// Questions about pictures and clips, a JSONL file: {"image": path or list, "video": path or list of frames, "sample_fps"?: number,
+// "question": text, "answers": list (or "answer": text), "id"?} a line.
 #pragma once
 
 #include <optional>

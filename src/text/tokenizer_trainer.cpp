@@ -29,10 +29,9 @@ TokenizerTrainer::TokenizerTrainer(TokenizerSpec spec) : spec_(std::move(spec)) 
   if (spec_.vocab_size < 1 || spec_.vocab_size > (1 << 24))
     throw Error(ErrorKind::usage, "vocab_size: " + std::to_string(spec_.vocab_size) + " is not between 1 and 16777216");
   if (spec_.min_frequency < 1) throw Error(ErrorKind::usage, "min_frequency: must be 1 or more");
-  for (size_t i = 0; i < spec_.special.size(); ++i) {
-    const std::string& token = spec_.special[i];
+  for (const std::string& token : spec_.special) {
     if (token.empty()) throw Error(ErrorKind::usage, "special: an empty token");
-    if (std::find(spec_.special.begin(), spec_.special.begin() + static_cast<int64_t>(i), token) != spec_.special.begin() + static_cast<int64_t>(i))
+    if (std::count(spec_.special.begin(), spec_.special.end(), token) > 1)
       throw Error(ErrorKind::usage, "special: \"" + token + "\" is given twice");
   }
   h_ = std::make_shared<Handle>();

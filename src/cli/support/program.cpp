@@ -37,7 +37,8 @@ const Command& find(std::span<const Command* const> table, const std::vector<std
     names.emplace_back(c->name);
     if (names.back().starts_with(first + " ")) verbs.push_back(names.back());
   }
-  if (first[0] == '-') throw Error(ErrorKind::usage, "unknown flag " + first + " (flags follow the command: statera COMMAND " + first + ")");
+  if (first[0] == '-')
+    throw Error(ErrorKind::usage, "unknown flag " + first + " (flags follow the command: statera COMMAND " + first + ")");
   if (!verbs.empty()) {
     if (args.size() < 2 || args[1].starts_with('-'))
       throw Error(ErrorKind::usage, "\"" + first + "\" needs another word: statera " + join(verbs, ", statera "));

@@ -1,5 +1,5 @@
-// vqa: questions about pictures and clips, answered greedily and scored against the answers of people (eval/answers.h). Questions are taken in groups
-// of fixed size, each group's generation starting empty, so that an answer does not depend on where an earlier run was killed.
+// vqa: questions about pictures and clips, answered greedily and scored against the answers of people (eval/answers.h). Questions are taken
+// in groups of fixed size, each group's generation starting empty, so that an answer does not depend on where an earlier run was killed.
 #include <algorithm>
 #include <map>
 
