@@ -2,7 +2,7 @@
 `statera eval --tasks vqa --prompt '{question}'`, pictures inside as data: URIs). Needs Pillow; the same seed and the same Pillow give
 the same bytes.
 
-    python tools/examples/vlm_world.py --out DIR --train 60000 --eval 200
+    python tools/examples/vlm_world.py --out DIR --train 60000 --eval 150
 """
 import argparse
 import base64
@@ -63,7 +63,7 @@ def main():
     ap.add_argument("--out", required=True)
     ap.add_argument("--train", type=int, default=60000, help="conversations of train.jsonl")
     ap.add_argument("--validation", type=int, default=500, help="conversations of validation.jsonl")
-    ap.add_argument("--eval", type=int, default=200, help="questions of each task and split")
+    ap.add_argument("--eval", type=int, default=150, help="questions of each task and split")
     ap.add_argument("--seed", type=int, default=1)
     ap.add_argument("--mixture", default=HERE / "tiny-vlm" / "mixture.yaml")
     ap.add_argument("--jobs", type=int, default=os.cpu_count())
