@@ -1,5 +1,5 @@
-/* C ABI of the Rust crate: Hugging Face tokenizers and Jinja chat templates. Used by src/text only.
-   Handles are immutable after opening and may be used from several threads. Text is UTF-8 with an explicit length.
+/* C ABI of the Rust crate: Hugging Face tokenizers, their training, and Jinja chat templates. Used by src/text only.
+   Handles but a trainer are immutable after opening and may be used from several threads. Text is UTF-8 with an explicit length.
    A function that can fail returns a status; on any status but ok, *error (never null) holds one line of text.
    No panic leaves the library. Every buffer filled here is given back with statera_text_free. */
 #pragma once
@@ -13,6 +13,7 @@ extern "C" {
 
 typedef struct StateraTokenizer StateraTokenizer;
 typedef struct StateraTemplate StateraTemplate;
+typedef struct StateraTrainer StateraTrainer;
 
 typedef struct {
   uint8_t* data; /* null when empty */
@@ -45,6 +46,15 @@ int64_t statera_tokenizer_token_id(const StateraTokenizer* tokenizer, const uint
 int32_t statera_tokenizer_token(const StateraTokenizer* tokenizer, uint32_t id, StateraBuffer* token, StateraBuffer* error);
 /* Tokens, added ones included. */
 int64_t statera_tokenizer_vocab_size(const StateraTokenizer* tokenizer);
+
+/* Learns a byte-level BPE vocabulary. Texts are counted as they come and not kept; one thread at a time.
+   settings: {"vocab_size": special tokens included, "min_frequency": of a pair, "special": [text, ...]}. json: the bytes of a
+   tokenizer.json whose ids are bytes, learnt tokens, special tokens in their order. */
+int32_t statera_trainer_open(StateraTrainer** out, StateraBuffer* error);
+void statera_trainer_close(StateraTrainer* trainer);
+int32_t statera_trainer_add(StateraTrainer* trainer, const uint8_t* text, size_t size, StateraBuffer* error);
+int32_t statera_trainer_finish(const StateraTrainer* trainer, const uint8_t* settings, size_t size, StateraBuffer* json,
+                               StateraBuffer* error);
 
 /* Compiles a template. `name` stands in front of the line number in errors. */
 int32_t statera_template_open(const uint8_t* source, size_t source_size, const uint8_t* name, size_t name_size, StateraTemplate** out,

@@ -4,6 +4,7 @@
 mod chat;
 mod json;
 mod tokenizer;
+mod trainer;
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
@@ -149,6 +150,31 @@ pub unsafe extern "C" fn statera_tokenizer_token(
 #[no_mangle]
 pub unsafe extern "C" fn statera_tokenizer_vocab_size(t: *const tokenizer::Tokenizer) -> i64 {
     catch_unwind(AssertUnwindSafe(|| (*t).vocab_size())).unwrap_or(-1)
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn statera_trainer_open(out: *mut *mut trainer::Trainer, error: *mut Buffer) -> i32 {
+    guard(out, error, || Ok(Box::into_raw(Box::new(trainer::Trainer::new()?))))
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn statera_trainer_close(t: *mut trainer::Trainer) {
+    if !t.is_null() {
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(Box::from_raw(t))));
+    }
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn statera_trainer_add(t: *mut trainer::Trainer, data: *const u8, size: usize, error: *mut Buffer) -> i32 {
+    let mut done = ();
+    guard(&mut done, error, || (*t).add(text(data, size)?))
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn statera_trainer_finish(
+    t: *const trainer::Trainer, settings: *const u8, size: usize, json: *mut Buffer, error: *mut Buffer,
+) -> i32 {
+    guard(json, error, || Ok(Buffer::from_bytes((*t).finish(&serde_json::from_slice(bytes(settings, size))?)?.into_bytes())))
 }
 
 #[no_mangle]

@@ -13,6 +13,7 @@
 #include <functional>
 #include <thread>
 
+#include "api/engine.h"
 #include "api/logits.h"
 #include "base/error.h"
 #include "base/file.h"
@@ -164,6 +165,31 @@ TEST(Evaluate, AKilledRunGoesOnWithIdenticalBytes) {
     }
     o.prefill_tokens += 7;
     EXPECT_NE(fault([&] { evaluate(o); }).find("mismatch: " + log + ": made with other settings (prefill_tokens: "), std::string::npos);
+  }
+}
+
+TEST(Evaluate, AClipIsAskedAboutAsAMessageWithTheClipIs) {
+  TempDir dir;
+  const std::string pictures = kRoot + "/examples/pictures/", a = "\"" + pictures + "shapes_a.png\"", b = "\"" + pictures + "shapes_b.png\"";
+  const std::string clip = "\"video\": \"" + pictures + "square.mp4\"", image = "\"image\": \"" + kPicture + "\"",
+                    frames = "\"video\": [" + a + ", " + b + ", " + a + ", " + b + "], \"sample_fps\": 1";
+  EvaluateOptions o = questions(dir, "{" + clip + R"(, "question": "Where to?", "answer": "right"})" + "\n{" + image + ", " + frames +
+                                         R"(, "question": "What?", "answer": "x"})" + "\n");
+  o.prompt = "{question}";
+  o.out = dir / "out";
+  evaluate(o);
+  const auto lines = split(read_file(o.out + "/vqa.jsonl"), '\n');
+  EngineOptions open;
+  open.model = kModel;
+  Engine engine = Engine::open(open);
+  GenerateOptions how;
+  how.sampling.temperature = 0;
+  how.max_new_tokens = o.max_new_tokens;
+  const std::string contents[] = {"{" + clip + R"(}, {"text": "Where to?"})", "{" + image + "}, {" + frames + R"(}, {"text": "What?"})"};
+  for (size_t i = 0; i < 2; ++i) {
+    const Json messages = Json::parse(R"([{"role": "user", "content": [)" + contents[i] + "]}]", "messages");
+    const Answer answer = engine.chat(Conversation::from_json(messages, "messages"), how, {});
+    EXPECT_EQ(Json::parse(lines.at(i + 1), "log").at("prediction").as_string(), trim(answer.text)) << i;
   }
 }
 

@@ -4,7 +4,6 @@
 #include <c10/util/BFloat16.h>
 #include <c10/util/Half.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <cmath>
@@ -13,6 +12,7 @@
 
 #include "api/guard.h"
 #include "api/loaded.h"
+#include "api/output_folder.h"
 #include "api/presets.h"
 #include "api/quantize.h"
 #include "api/random_fill.h"
@@ -66,47 +66,6 @@ Spread spread_of(const Expected& e) {
   for (size_t d = dims == 3 ? 2 : 1; d < dims; ++d) inputs *= static_cast<double>(e.shape[d]);  // [E, out, in] or [out, kernel...]
   return {0, static_cast<float>(1 / std::sqrt(inputs))};
 }
-
-// A folder that becomes `out` when complete and vanishes otherwise.
-class Staging {
- public:
-  Staging(std::string out, bool overwrite) : out_(std::move(out)), overwrite_(overwrite) {
-    while (out_.size() > 1 && out_.ends_with('/')) out_.pop_back();
-    std::error_code code;
-    const bool there = std::filesystem::exists(out_, code);
-    const bool empty = there && std::filesystem::is_directory(out_, code) && std::filesystem::is_empty(out_, code);
-    if (there && !empty && (!overwrite || !is_file(out_ + "/config.json"))) {
-      throw Error(ErrorKind::usage, out_ + ": exists already" + (overwrite ? " and is no checkpoint folder" : ""));
-    }
-    path_ = out_ + ".partial." + std::to_string(::getpid());
-    std::filesystem::remove_all(path_, code);
-    if (!std::filesystem::create_directories(path_, code)) throw io_error(path_, code.value());
-  }
-  ~Staging() {
-    std::error_code ignored;
-    if (!done_) std::filesystem::remove_all(path_, ignored);
-  }
-  const std::string& path() const { return path_; }
-  void commit() {
-    std::error_code code;
-    sync_directory(path_);
-    if (overwrite_ || is_directory(out_)) std::filesystem::remove_all(out_, code);
-    std::filesystem::rename(path_, out_, code);
-    if (code) throw io_error(out_, code.value());
-    done_ = true;
-    const auto parent = std::filesystem::path(out_).parent_path().string();
-    sync_directory(parent.empty() ? "." : parent);
-  }
-
- private:
-  std::string out_, path_;
-  bool overwrite_, done_ = false;
-};
-
-struct Drawn {
-  TensorPlan plan;
-  Spread spread;
-};
 
 template <class T>
 void write_random(ShardFile& file, const TensorInfo& t, const RandomFill& random, Spread s) {
@@ -197,16 +156,16 @@ InitReport init(const InitOptions& options, const ProgressSink& sink, const std:
       report.parameters += n;
     }
     const ShardPlan plan = plan_shards(tensors, parse_bytes(options.max_shard, "--max-shard"), torch_metadata(), report.parameters);
-    Staging staging(options.out, options.overwrite);
+    OutputFolder folder(options.out, options.overwrite, "config.json", "checkpoint");
     Progress progress("init", static_cast<double>(plan.total_bytes), "bytes", sink);
-    write_shards(plan, spreads, staging.path(), static_cast<uint64_t>(options.seed), progress, cancel);
+    write_shards(plan, spreads, folder.path(), static_cast<uint64_t>(options.seed), progress, cancel);
     for (const char* name : kCompanions) {
       if (!source.folder.empty() && is_file(source.folder + "/" + name)) {
-        write_file_atomic(staging.path() + "/" + name, read_file(source.folder + "/" + name));
+        write_file_atomic(folder.path() + "/" + name, read_file(source.folder + "/" + name));
       }
     }
-    write_file_atomic(staging.path() + "/config.json", written_config(source.config, dtype).dump(2) + "\n");
-    staging.commit();
+    write_file_atomic(folder.path() + "/config.json", written_config(source.config, dtype).dump(2) + "\n");
+    folder.commit();
     progress.finish();
     report.out = options.out;
     report.model_type = type.name;

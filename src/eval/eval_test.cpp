@@ -214,9 +214,14 @@ TEST_F(Files, QuestionsWithAnswersInEverySpelling) {
       read_questions(file("q.jsonl", R"({"id": "a", "image": "p.png", "question": "?", "answers": ["x", 3, {"answer": "y"}], "more": 1})"
                                      "\n\n"
                                      R"({"image": ["p.png", "p.png"], "question": "!", "answer": 2.5})"
+                                     "\n"
+                                     R"({"video": ["p.png", "data:x"], "sample_fps": 2, "question": "!", "answer": "x"})"
                                      "\n"),
                      folder);
-  ASSERT_EQ(q.size(), 2u);
+  ASSERT_EQ(q.size(), 3u);
+  EXPECT_TRUE(q[0].video.is_null());
+  EXPECT_EQ(q[2].sample_fps, 2.0);
+  EXPECT_EQ(q[2].video, Json(std::vector<std::string>{"p.png", "data:x"}));
   EXPECT_EQ(q[0].answers, (std::vector<std::string>{"x", "3", "y"}));
   EXPECT_EQ(q[0].id, Json("a"));
   EXPECT_EQ(q[1].id, Json(3)) << "the line's number";
@@ -227,6 +232,8 @@ TEST_F(Files, QuestionsWithAnswersInEverySpelling) {
 TEST_F(Files, BrokenQuestionsAreNamedByFileAndLine) {
   const std::pair<const char*, const char*> cases[] = {
       {R"({"image": "gone.png", "question": "?", "answer": "x"})", "gone.png: no such picture"},
+      {R"({"video": ["gone.png"], "question": "?", "answer": "x"})", "gone.png: no such clip or frame"},
+      {R"({"video": 3, "question": "?", "answer": "x"})", "video: expected"},
       {R"({"question": "?"})", "neither \"answers\" nor \"answer\""},
       {R"({"answer": "x"})", "question"},
       {R"({"question": "?", "answers": []})", "empty list"},

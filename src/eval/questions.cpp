@@ -17,20 +17,21 @@ std::string answer_of(const Json& value, const std::string& what) {
   return value.as_string(what);
 }
 
-std::vector<std::string> images_of(const Json& line) {
-  const Json* given = line.get("image");
+// A path or a list of them.
+std::vector<std::string> paths_of(const Json& line, const char* key) {
+  const Json* given = line.get(key);
   if (!given) return {};
   if (given->is_string()) return {given->as_string()};
   std::vector<std::string> out;
-  for (const Json& one : given->as_array("image")) out.push_back(one.as_string("image"));
+  for (const Json& one : given->as_array(key)) out.push_back(one.as_string(key));
   return out;
 }
 
-void require_pictures(const Question& q, const std::string& base_dir) {
-  for (const std::string& image : q.images) {
-    if (starts_with_any(image, {"data:", "http://", "https://", "file://"})) continue;
-    const std::string path = image.starts_with('/') || base_dir.empty() ? image : base_dir + "/" + image;
-    if (!is_file(path)) throw Error(ErrorKind::not_found, path + ": no such picture");
+void require_files(const std::vector<std::string>& paths, const std::string& base_dir, const char* what) {
+  for (const std::string& given : paths) {
+    if (starts_with_any(given, {"data:", "http://", "https://", "file://"})) continue;
+    const std::string path = given.starts_with('/') || base_dir.empty() ? given : base_dir + "/" + given;
+    if (!is_file(path)) throw Error(ErrorKind::not_found, path + ": no such " + what);
   }
 }
 
@@ -40,7 +41,9 @@ Question question_of(const Json& line, int64_t number) {
   const Json* id = line.get("id");
   if (id && !id->is_string() && !id->is_int()) throw Error(ErrorKind::bad_file, "id: expected a text or an integer");
   q.id = id ? *id : Json(number);
-  q.images = images_of(line);
+  q.images = paths_of(line, "image");
+  if (const Json* video = line.get("video")) q.video = *video;
+  if (const Json* fps = line.get("sample_fps")) q.sample_fps = fps->as_double("sample_fps");
   q.question = line.at("question").as_string("question");
   const Json* answers = line.get("answers");
   if (!answers) answers = line.get("answer");
@@ -65,7 +68,10 @@ std::vector<Question> read_questions(const std::string& path, const std::string&
     const Json json = Json::parse(line, where);
     Question q = with_context(where, [&, n = number] { return question_of(json, n); });
     q.where = where;
-    with_context(where, [&] { require_pictures(q, base_dir); });
+    with_context(where, [&] {
+      require_files(q.images, base_dir, "picture");
+      require_files(paths_of(json, "video"), base_dir, "clip or frame");
+    });
     if (!ids.insert(q.id.dump()).second) throw Error(ErrorKind::bad_file, where + ": id " + q.id.dump() + " occurs twice");
     out.push_back(std::move(q));
   }

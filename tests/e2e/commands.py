@@ -13,9 +13,9 @@ W = c.work
 
 # ---- help and version
 r = c.good("the bare program lists its commands", "--help")
-for command in ("inspect", "init", "quantize", "compare", "chat", "generate", "logits", "preprocess"):
+for command in ("inspect", "init", "quantize", "compare", "chat", "generate", "logits", "preprocess", "tokenizer train"):
     c.check(f"--help lists {command}", command in r.stdout)
-    h = c.good(f"{command} --help", command, "--help")
+    h = c.good(f"{command} --help", *command.split(), "--help")
     c.check(f"{command} --help has examples", "statera " + command in h.stdout, h.stdout[-300:])
 c.good("--version", "--version")
 
@@ -106,6 +106,22 @@ for method in ("gptq", "awq", "smoothquant"):
 r = c.good("compare", "compare", EXAMPLE, W / "w4g128", "--json")
 c.check("4 bits differ from 16 a little", 0 < json.loads(r.stdout).get("kl", json.loads(r.stdout).get("kl_mean", -1)) < 1, r.stdout[:400])
 r = c.good("compare with itself", "compare", EXAMPLE, EXAMPLE, "--json")
+
+# ---- a tokenizer of our own and a model for it
+texts_of = [ROOT / "examples" / "calibration" / "text.txt", ROOT / "examples" / "calibration" / "messages.jsonl"]
+r = c.good("tokenizer train", "tokenizer", "train", *texts_of, "--out", W / "tok", "--vocab-size", "512", "--json")
+special = json.loads(r.stdout)["special"]
+c.check("special tokens stand last", special["<|endoftext|>"] == 498 and special["<|video_pad|>"] == 511, r.stdout)
+c.good("tokenizer train again", "tokenizer", "train", *texts_of, "--out", W / "tok2", "--vocab-size", "512")
+c.check("the same files give the same tokenizer", (W / "tok" / "tokenizer.json").read_bytes() == (W / "tok2" / "tokenizer.json").read_bytes())
+config = json.loads((EXAMPLE / "config.json").read_text())
+config.update({f"{name}_token_id": special[f"<|{token}|>"] for name, token in (("image", "image_pad"), ("video", "video_pad"), ("vision_start", "vision_start"), ("vision_end", "vision_end"))})
+config["text_config"].update(vocab_size=512, bos_token_id=498, eos_token_id=500)
+(W / "tok" / "config.json").write_text(json.dumps(config))
+for name in ("preprocessor_config.json", "video_preprocessor_config.json"):
+    (W / "tok" / name).write_bytes((EXAMPLE / name).read_bytes())
+c.good("init with the tokenizer", "init", W / "tok", "--out", W / "own")
+c.good("chat with it", "chat", W / "own", "--image", PICTURES / "chart.png", "--prompt", "Hello", "--max-new-tokens", "4", "--temperature", "0")
 
 # ---- init, kill -9, resume
 config = json.loads((EXAMPLE / "config.json").read_text())

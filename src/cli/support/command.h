@@ -25,7 +25,7 @@ namespace statera {
 class Invocation;
 
 struct Command {
-  const char* name;      // "chat"
+  const char* name;      // "chat", or two words: "tokenizer train"
   const char* summary;   // one line
   const char* examples;  // command lines, one per line
   int (*run)(Invocation&);

@@ -147,7 +147,8 @@ int run_sample(Invocation& in) {
   return 0;
 }
 const Command kSample{"sample", "does little", "statera sample m --out o", run_sample};
-const Command* const kTable[] = {&kSample};
+const Command kVerb{"pot boil", "boils", "statera pot boil m --out o", kSample.run};
+const Command* const kTable[] = {&kSample, &kVerb};
 
 struct Outcome {
   int code;
@@ -187,13 +188,21 @@ TEST(Program, ABugIsAnInternalError) {
 }
 
 TEST(Program, ListsCommandsAndNamesTheNearest) {
-  EXPECT_NE(run({}).out.find("sample       does little"), std::string::npos);
+  EXPECT_NE(run({}).out.find("sample           does little"), std::string::npos);
   EXPECT_EQ(run({"--version"}).out, "statera " + std::string(kVersion) + "\n");
   EXPECT_EQ(run({"simple"}).err, "statera: unknown command \"simple\"; did you mean \"sample\"?\n");
   EXPECT_EQ(run({"simple"}).code, exit_code(ErrorKind::usage));
   EXPECT_NE(run({"sample", "--help"}).out.find("Usage: statera sample MODEL [flags]"), std::string::npos);
   EXPECT_EQ(run({"sample", "m", "--out", "o", "--progress", "loud"}).code, exit_code(ErrorKind::usage));
   EXPECT_EQ(run({"sample", "m", "--out", "o", "--threads", "0"}).code, exit_code(ErrorKind::usage));
+}
+
+TEST(Program, ACommandMayHaveTwoWords) {
+  EXPECT_EQ(run({"pot", "boil", "m", "--out", "o"}).out, "group 128\n");
+  EXPECT_NE(run({"help", "pot", "boil"}).out.find("Usage: statera pot boil MODEL [flags]"), std::string::npos);
+  EXPECT_EQ(run({"pot"}).err, "statera: \"pot\" needs another word: statera pot boil\n");
+  EXPECT_EQ(run({"pot", "--help"}).code, exit_code(ErrorKind::usage));
+  EXPECT_EQ(run({"pot", "fry"}).err, "statera: unknown command \"pot fry\" (pot boil)\n");
 }
 
 TEST(Program, DocumentationHoldsEveryFlag) {

@@ -21,21 +21,34 @@ std::string overview(std::span<const Command* const> table) {
                     ": quantize, evaluate, chat with and serve Hugging Face checkpoints on CPUs\n\n"
                     "Usage: statera COMMAND [flags]\n\nCommands:\n";
   for (const Command* c : table) {
-    if (*c->summary) out += fmt::format("  {:<12} {}\n", c->name, c->summary);
+    if (*c->summary) out += fmt::format("  {:<16} {}\n", c->name, c->summary);
   }
   return out + "\nstatera COMMAND --help tells the flags of a command.\n";
 }
 
-const Command& find(std::span<const Command* const> table, const std::string& name) {
-  std::vector<std::string> names;
+// The command that args begin with: one word, or two ("tokenizer train").
+const Command& find(std::span<const Command* const> table, const std::vector<std::string>& args) {
+  const std::string& first = args[0];
+  const std::string both = args.size() > 1 ? first + " " + args[1] : first;
+  std::vector<std::string> names, verbs;
   for (const Command* c : table) {
-    if (c->name == name) return *c;
-    if (*c->summary) names.emplace_back(c->name);
+    if (c->name == first || c->name == both) return *c;
+    if (!*c->summary) continue;
+    names.emplace_back(c->name);
+    if (names.back().starts_with(first + " ")) verbs.push_back(names.back());
   }
-  if (name[0] == '-') throw Error(ErrorKind::usage, "unknown flag " + name + " (flags follow the command: statera COMMAND " + name + ")");
-  std::string hint = did_you_mean(name, names);
-  throw Error(ErrorKind::usage, "unknown command \"" + name + "\"" + (hint.empty() ? " (" + join(names, ", ") + ")" : hint));
+  if (first[0] == '-')
+    throw Error(ErrorKind::usage, "unknown flag " + first + " (flags follow the command: statera COMMAND " + first + ")");
+  if (!verbs.empty()) {
+    if (args.size() < 2 || args[1].starts_with('-'))
+      throw Error(ErrorKind::usage, "\"" + first + "\" needs another word: statera " + join(verbs, ", statera "));
+    throw Error(ErrorKind::usage, "unknown command \"" + both + "\" (" + join(verbs, ", ") + ")");
+  }
+  std::string hint = did_you_mean(first, names);
+  throw Error(ErrorKind::usage, "unknown command \"" + first + "\"" + (hint.empty() ? " (" + join(names, ", ") + ")" : hint));
 }
+
+size_t words_of(const Command& c) { return std::string_view(c.name).find(' ') == std::string_view::npos ? 1 : 2; }
 
 int dispatch(std::span<const Command* const> table, const std::vector<std::string>& args) {
   if (args.empty() || args[0] == "--help" || args[0] == "-h" || args[0].empty()) {
@@ -48,10 +61,12 @@ int dispatch(std::span<const Command* const> table, const std::vector<std::strin
   }
   if (args[0] == "help") {
     if (args.size() == 1) return dispatch(table, {"--help"});
-    return dispatch(table, {args[1], "--help"});
+    std::vector<std::string> asked(args.begin() + 1, args.end());
+    asked.push_back("--help");
+    return dispatch(table, asked);
   }
-  const Command& command = find(table, args[0]);
-  Invocation invocation(command, {args.begin() + 1, args.end()});
+  const Command& command = find(table, args);
+  Invocation invocation(command, {args.begin() + static_cast<int64_t>(words_of(command)), args.end()});
   return command.run(invocation);
 }
 

@@ -1,5 +1,5 @@
-// vqa: questions about pictures, answered greedily and scored against the answers of people (eval/answers.h). Questions are taken in groups
-// of fixed size, each group's generation starting empty, so that an answer does not depend on where an earlier run was killed.
+// vqa: questions about pictures and clips, answered greedily and scored against the answers of people (eval/answers.h). Questions are taken
+// in groups of fixed size, each group's generation starting empty, so that an answer does not depend on where an earlier run was killed.
 #include <algorithm>
 #include <map>
 
@@ -37,6 +37,29 @@ std::string prompt_of(const TaskJob& job, const Question& q) {
   std::string out = template_of(job.options);
   for (size_t at = out.find(kSlot); at != out.npos; at = out.find(kSlot, at + q.question.size())) out.replace(at, kSlot.size(), q.question);
   return out;
+}
+
+// One user turn: pictures, then the clip, then the words.
+Conversation conversation_of(const TaskJob& job, const Question& q) {
+  if (q.video.is_null()) return Conversation::user(prompt_of(job, q), q.images);
+  Json items = Json::array();
+  const auto add = [&](const char* kind, Json value) -> Json& {
+    Json item = Json::object();
+    item.set("type", kind);
+    item.set(kind, std::move(value));
+    items.push(std::move(item));
+    return items.items().back();
+  };
+  for (const std::string& image : q.images) add("image", image);
+  Json& clip = add("video", q.video);
+  if (q.sample_fps) clip.set("sample_fps", *q.sample_fps);
+  add("text", prompt_of(job, q));
+  Json message = Json::object();
+  message.set("role", "user");
+  message.set("content", std::move(items));
+  Json messages = Json::array();
+  messages.push(std::move(message));
+  return Conversation::from_json(messages, "question");
 }
 
 // The most probable token at each step, whatever the checkpoint recommends.
@@ -81,7 +104,7 @@ class Group {
     PromptOptions how;
     how.media = job_.media;
     GenerateRequest request;
-    request.inputs = make_prompt(Conversation::user(prompt_of(job_, q), q.images), job_.parts, how).inputs;
+    request.inputs = make_prompt(conversation_of(job_, q), job_.parts, how).inputs;
     request.max_new_tokens = job_.options.max_new_tokens;
     request.sampling = greedy();
     request.cancel = job_.cancel;

@@ -1,26 +1,15 @@
 // Pictures of the bundled messages as data: URIs.
 #include "quant/calib/bundled.h"
 
-#include "base/error.h"
+#include "base/embedded.h"
 #include "base/json.h"
 #include "base/strings.h"
 #include "data/base64.h"
 
 namespace statera {
-// Generated: name, bytes, size; ends with a null name.
-struct EmbeddedFile {
-  const char* name;
-  const unsigned char* data;
-  unsigned long size;
-};
-extern const EmbeddedFile kEmbeddedCalibration[];
+extern const EmbeddedFile kEmbeddedCalibration[];  // generated
 
-std::string_view bundled_file(std::string_view name) {
-  for (const EmbeddedFile* f = kEmbeddedCalibration; f->name; ++f) {
-    if (name == f->name) return {reinterpret_cast<const char*>(f->data), f->size};
-  }
-  throw Bug("no bundled file " + std::string(name));
-}
+std::string_view bundled_file(std::string_view name) { return embedded_file(kEmbeddedCalibration, name); }
 
 std::string bundled_messages() {
   std::string out;

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Makes tiny-moe from nothing: world, tokenizer, random weights, training, scores on held-out questions.
+#   tools/examples/tiny-moe/train.sh WORK [STEPS]     STATERA: the program
+# WORK keeps everything; what is there already is not made again, and an interrupted training goes on.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../../.." && pwd)
+work=${1:?usage: train.sh WORK [STEPS]}
+steps=${2:-20000}
+python=${PYTHON:-python3}
+statera=${STATERA:-$root/build/release/statera}
+
+[ -e "$work/world/eval/brackets.jsonl" ] || "$python" "$root/tools/examples/text_world.py" --out "$work/world" --train 200000 --eval 300
+[ -e "$work/base" ] || "$statera" tokenizer train "$work/world/train.jsonl" --out "$work/base" --vocab-size 1024
+cp "$here"/{config,generation_config}.json "$work/base/"
+[ -e "$work/init" ] || "$statera" init "$work/base" --out "$work/init" --seed 1 --dtype fp32
+
+[ -e "$work/tiny-moe" ] || "$statera" finetune "$work/init" --out "$work/tiny-moe" --data "$work/world/train.jsonl" \
+  --eval-data "$work/world/validation.jsonl" --train-language --train-embeddings --max-steps "$steps" \
+  --batch 64 --max-len 256 --lr 2e-3 --warmup-ratio 0.02 --schedule cosine --weight-decay 0.05 --max-grad-norm 1 \
+  --eval-every 1000 --save-every 1000 --seed 1 --save-dtype bf16
+
+for file in "$work"/world/eval/*.jsonl; do
+  "$statera" eval "$work/tiny-moe" --tasks vqa --data "$file" --metric exact --prompt '{question}' --out "$work/scores/$(basename "$file" .jsonl)"
+done

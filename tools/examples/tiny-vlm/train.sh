@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Makes tiny-vlm from nothing: world, tokenizer, random weights, training, scores on held-out questions.
+#   tools/examples/tiny-vlm/train.sh WORK [STEPS]     PYTHON: a python3 with Pillow; STATERA: the program
+# WORK keeps everything; what is there already is not made again, and an interrupted training goes on.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../../.." && pwd)
+work=${1:?usage: train.sh WORK [STEPS]}
+steps=${2:-30000}
+python=${PYTHON:-python3}
+statera=${STATERA:-$root/build/release/statera}
+
+[ -e "$work/world/eval/box.hard.jsonl" ] || "$python" "$root/tools/examples/vlm_world.py" --out "$work/world" --train 60000 --eval 150
+[ -e "$work/base" ] || "$statera" tokenizer train "$work/world/train.jsonl" --out "$work/base" --vocab-size 1024
+cp "$here"/{config,generation_config,preprocessor_config,video_preprocessor_config}.json "$work/base/"
+[ -e "$work/init" ] || "$statera" init "$work/base" --out "$work/init" --seed 1 --dtype fp32
+
+[ -e "$work/tiny-vlm" ] || "$statera" finetune "$work/init" --out "$work/tiny-vlm" --data "$work/world/train.jsonl" \
+  --eval-data "$work/world/validation.jsonl" --train-vision --train-merger --train-language --train-embeddings --max-steps "$steps" \
+  --batch 32 --max-len 512 --lr 2e-3 --warmup-ratio 0.02 --schedule cosine --weight-decay 0.05 --max-grad-norm 1 \
+  --eval-every 1000 --save-every 1000 --seed 1 --save-dtype bf16
+
+# The metric of a task stands beside it in tools/examples/questions.py.
+for file in "$work"/world/eval/*.jsonl; do
+  task=$(basename "$file" | cut -d . -f 1)
+  case $task in
+    word | box) metric=anls ;;
+    chart | table) metric=relaxed ;;
+    *) metric=exact ;;
+  esac
+  "$statera" eval "$work/tiny-vlm" --tasks vqa --data "$file" --metric "$metric" --prompt '{question}' --out "$work/scores/$(basename "$file" .jsonl)"
+done

@@ -1,0 +1,81 @@
+"""The items of tiny-vlm's world before anything is drawn: scene, question, answer, on either side of the split. Standard library only."""
+import json
+
+import scenes
+from common import draw_until, is_held_out, shares, stream
+from questions import ABOUT_OBJECTS, TASKS
+
+FPS = 2.0  # of clips: how many of their pictures make a second
+# Scenes with something that training never shows: a pair of shape and colour, a font.
+WITH_UNSEEN = (scenes.shapes, scenes.crowd, scenes.grid, scenes.pair, scenes.clip, scenes.word, scenes.number)
+SHORT = "\nAnswer the question using a single word or phrase."  # what `statera eval` adds by default
+
+
+def make_item(task, rng, hard, held_out, unseen=False, taken=()):
+    """(scene, question, answer) on the wanted side of the split."""
+    maker, ask, _ = TASKS[task]
+    more = {"seen_only": not unseen} if maker in WITH_UNSEEN else {}
+
+    def make(rng):
+        scene = maker(rng, hard, **more)
+        if scene is None or is_held_out(scenes.content_of(scene)) != held_out:
+            return None
+        made = ask(rng, scene)
+        return made and made[1] is not None and (scene, *made) or None
+    return draw_until(rng, make, lambda made: key_of(made) not in taken)
+
+
+def key_of(made):
+    """What must not occur twice in an evaluation set."""
+    return json.dumps([scenes.content_of(made[0]), made[1]], sort_keys=True)
+
+
+def training_item(task, seed, index, held_out=False):
+    """A scene, clean or hard, and one to four questions with answers about it; held_out: one for validation."""
+    rng = stream(seed, "validation" if held_out else "train", task, index)
+    scene, question, answer = make_item(task, rng, rng.random() < 0.5, held_out)
+    asked = {question: answer}
+    if scene["kind"] == "shapes":
+        for other in rng.sample(list(ABOUT_OBJECTS), rng.randrange(0, 4)):
+            made = ABOUT_OBJECTS[other](rng, scene)
+            if made and made[1] is not None:
+                asked.setdefault(*made)
+    short = rng.random() < 0.25
+    return scene, [(q + SHORT if short and a and len(a) < 20 else q, a) for q, a in asked.items()]
+
+
+def training_line(task, scene, turns, names):
+    """LLaVA's form for pictures; messages for clips, where a list of frames has no form in LLaVA's."""
+    if scene["kind"] == "clip":
+        content = [{"type": "video", "video": names, "sample_fps": FPS}, {"type": "text", "text": turns[0][0]}]
+        messages = [{"role": "user", "content": content}, {"role": "assistant", "content": turns[0][1]}]
+        return {"task": task, "messages": messages}
+    marks = "<image>\n" * len(names)
+    said = []
+    for i, (question, answer) in enumerate(turns):
+        said += [{"from": "human", "value": (marks if i == 0 else "") + question}, {"from": "gpt", "value": answer}]
+    return {"task": task, "image": names if len(names) > 1 else names[0], "conversations": said}
+
+
+def training_order(seed, count, weights):
+    """(task, how many of it came before) of each training conversation."""
+    order = [task for task, n in shares(count, weights).items() for _ in range(n)]
+    stream(seed, "order").shuffle(order)
+    seen = dict.fromkeys(weights, 0)
+    for task in order:
+        yield task, seen[task]
+        seen[task] += 1
+
+
+def evaluation_items(task, split, seed, count):
+    """`count` different (scene, question, answer); every second one of the hard split holds what training never shows."""
+    taken, hard = set(), split == "hard"
+    for index in range(count):
+        rng = stream(seed, "eval", task, split, index)
+        unseen = hard and index % 2 == 1 and TASKS[task][0] in WITH_UNSEEN
+        while True:
+            made = make_item(task, rng, hard, held_out=True, unseen=unseen, taken=taken)
+            if not unseen or scenes.holds_unseen(made[0]):
+                break
+        taken.add(key_of(made))
+        yield made
