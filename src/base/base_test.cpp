@@ -177,6 +177,24 @@ TEST(ProgressEvents, TheLastEventIsFinishedAndCountsEverything) {
   EXPECT_GT(seen.back().rss, 0u);
 }
 
+TEST(ProgressRates, ABlockEveryHalfMinuteIsASteadyRate) {
+  ProgressRate rate;
+  for (int second = 1; second <= 3600; ++second) {
+    const double now = rate.at(second, 10.0 * (second / 30));  // 10 units at once every 30 seconds
+    if (second >= 120) EXPECT_NEAR(now, 10.0 / 30, 0.25 * 10 / 30) << second;
+  }
+}
+
+TEST(ProgressRates, FollowAChange) {
+  ProgressRate rate;
+  double done = 100;
+  rate.begin_at(done);
+  for (int second = 1; second <= 200; ++second) rate.at(second, done += 1);
+  double now = 0;
+  for (int second = 201; second <= 450; ++second) now = rate.at(second, done += 5);
+  EXPECT_NEAR(now, 5, 0.1);
+}
+
 TEST(Patterns, AnchorAsTheirNamesSay) {
   Pattern p("mlp\\.(up|down)");
   EXPECT_TRUE(p.found_in("layers.3.mlp.up_proj"));

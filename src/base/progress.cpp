@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 
 #include "base/strings.h"
@@ -33,6 +34,14 @@ std::string progress_line(const ProgressEvent& e) {
                      human_bytes(static_cast<double>(e.rss)), human_bytes(static_cast<double>(e.peak_rss)));
 }
 
+double ProgressRate::at(double seconds, double done) {
+  const double from = seconds - std::max(60.0, seconds / 2);
+  while (marks_.size() > 1 && marks_[1].first <= from) marks_.pop_front();
+  const auto [time, units] = marks_.front();
+  if (seconds - marks_.back().first > std::max(1.0, seconds / 64)) marks_.emplace_back(seconds, done);
+  return seconds > time ? (done - units) / (seconds - time) : 0;
+}
+
 Progress::Progress(std::string job, double total, std::string unit, ProgressSink sink, double interval)
     : sink_(std::move(sink)), interval_(interval), start_(std::chrono::steady_clock::now()), last_(start_) {
   event_.job = std::move(job);
@@ -41,7 +50,8 @@ Progress::Progress(std::string job, double total, std::string unit, ProgressSink
 }
 
 void Progress::resume_at(double done) {
-  event_.done = resumed_ = window_done_ = done;
+  event_.done = done;
+  rate_.begin_at(done);
 }
 
 void Progress::advance(double amount, std::string stage) {
@@ -59,16 +69,7 @@ void Progress::emit(bool finished) {
   if (!sink_) return;
   auto& e = event_;
   e.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  double span = e.seconds - window_time_;
-  if (finished || window_time_ == 0) {
-    e.rate = e.seconds > 0 ? (e.done - resumed_) / e.seconds : 0;
-  } else if (span > 0) {
-    e.rate = (e.done - window_done_) / span;
-  }
-  if (span > 10) {  // a fresh window, so the rate follows changes
-    window_time_ = e.seconds;
-    window_done_ = e.done;
-  }
+  e.rate = rate_.at(e.seconds, e.done);
   e.eta_seconds = e.rate > 0 ? (e.total - e.done) / e.rate : 0;
   e.rss = resident_bytes();
   e.peak_rss = peak_resident_bytes();

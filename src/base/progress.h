@@ -3,8 +3,10 @@
 
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <string>
+#include <utility>
 
 namespace statera {
 
@@ -18,7 +20,7 @@ struct ProgressEvent {
   double done = 0, total = 0;  // in `unit`
   std::string unit;      // "bytes", "samples", "tokens"
   double seconds = 0;    // since the job began
-  double rate = 0;       // unit per second, over the last ten seconds
+  double rate = 0;       // unit per second (ProgressRate)
   double eta_seconds = 0;
   uint64_t rss = 0, peak_rss = 0;
   bool finished = false;
@@ -27,6 +29,19 @@ using ProgressSink = std::function<void(const ProgressEvent&)>;
 
 // One text line of an event: "quantize model.layers.3  41% 1.2 GiB/s  ETA 12s  RSS 1.1 GiB".
 std::string progress_line(const ProgressEvent& event);
+
+// Units per second over the last half of the job, at least a minute of it: work that comes in bursts (a block at a time) has a steady rate, and the
+// rate follows changes all the same.
+class ProgressRate {
+ public:
+  // At `seconds` since the job began `done` units are done; both never fall.
+  double at(double seconds, double done);
+  // Done before the job began.
+  void begin_at(double done) { marks_ = {{0, done}}; }
+
+ private:
+  std::deque<std::pair<double, double>> marks_ = {{0, 0}};  // seconds and units, seldom enough to stay few
+};
 
 class Progress {
  public:
@@ -41,9 +56,9 @@ class Progress {
   void emit(bool finished);
   ProgressEvent event_;
   ProgressSink sink_;
-  double interval_, resumed_ = 0;
+  double interval_;
+  ProgressRate rate_;
   std::chrono::steady_clock::time_point start_, last_;
-  double window_time_ = 0, window_done_ = 0;
 };
 
 }  // namespace statera

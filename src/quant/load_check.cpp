@@ -51,6 +51,11 @@ class DecodingSource : public CheckpointSource {
   }
 };
 
+// Pages that were read, so that a model larger than memory can be checked.
+void let_go(const Checkpoint& checkpoint) {
+  for (const SafetensorsFile& f : checkpoint.files()) f.mapping().release(0, f.mapping().size());
+}
+
 at::Tensor last_logits(const Model& model, const at::Tensor& h_TH, const Pass& pass) {
   const at::Tensor rows = model.language().leave(h_TH, pass);
   return model.language().head(rows.slice(0, std::max<int64_t>(0, rows.size(0) - kRows)).contiguous(), pass).to(at::kDouble);
@@ -78,9 +83,15 @@ LogitCheck check_logits(const Model& model, const ModelType& type, const Calibra
     ModelInputs inputs = calibrator.data().inputs(0);
     pass = make_pass(*again, inputs);
     const auto seen = again->see(inputs);
+    let_go(checkpoint);
     at::Tensor h = again->language().enter(inputs.input_ids, seen ? &*seen : nullptr, pass);
-    for (int64_t i = 0; i < again->language().blocks(); ++i) h = again->language().block(i, h, pass);
-    return last_logits(*again, h, pass);
+    for (int64_t i = 0; i < again->language().blocks(); ++i) {
+      h = again->language().block(i, h, pass);
+      let_go(checkpoint);
+    }
+    const at::Tensor logits = last_logits(*again, h, pass);
+    let_go(checkpoint);
+    return logits;
   });
   // The run holds a rounded head no longer.
   const bool head = again->residual_ends().head.site().weight->unpack().has_value();

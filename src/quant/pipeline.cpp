@@ -215,8 +215,8 @@ CalibrationRam calibration_ram(const OutputPlan& plan, const Model& model, const
   const int64_t kept = s.search_tokens > 0 ? std::min(data.summary.tokens, s.search_tokens) : data.summary.tokens;
   const int64_t search = (searches ? kept * (inputs + 2 * widest) * 4 : 0) + (wants_original(recipe) ? weights * 9 + kept * inputs * 4 : 0);
   CalibrationRam ram;
-  ram.run = static_cast<uint64_t>(activations) * 4 * 8;
-  ram.least = static_cast<uint64_t>(search + weights * 5 + (s.gptq.act_order ? 4 : 2) * width * (width + 1024) * 4 + data.most_patches * 4 * 32768 +
+  ram.run = static_cast<uint64_t>(activations) * 4 * 8 + static_cast<uint64_t>(data.most_patches) * 4 * 32768;
+  ram.least = static_cast<uint64_t>(search + weights * 5 + (s.gptq.act_order ? 4 : 2) * width * (width + 1024) * 4 +
                                     rows * (inputs + 4 * widest) * 4) + ram.run + kKeptBuffers;
   for (size_t i = 0; i < data.samples.size(); ++i)
     ram.waiting += BlockRuns::bytes_of(std::max(data.samples[i].tokens(), data.samples[i].patches), model.limits().hidden_size, width);
@@ -412,6 +412,7 @@ class Run {
   void calibrate(const Model& model, const Staging& staging, const QuantizeHooks& hooks, size_t resumed) {
     if (!settings_.data) return;
     calibrator_.emplace(model, *settings_.data, staging.folder(), hooks.cancel);
+    if (run_memory_.side_by_side) calibrator_->enter_side_by_side(static_cast<size_t>(num_threads()));
     if (wants_original(recipe_)) original_.emplace(model, *settings_.data, staging.folder(), hooks.cancel, "original-activations-");
     const UnitPlan* next = resumed < plan_.units.size() ? &plan_.units[resumed] : nullptr;
     if (looks_at_tower(plan_, settings_)) {

@@ -62,6 +62,8 @@ struct BlockRuns::Run : Tap {
 
 namespace {
 
+constexpr size_t kMostWaiting = 512;  // each has a thread, of which systems allow some thousands
+
 // Whether all layers were seen, at one tensor.
 template <class Seens>
 bool one_input(const Seens& seen, size_t layers) {
@@ -135,7 +137,7 @@ void BlockRuns::observe(const std::vector<const LinearSite*>& layers, const Take
       walk_.release(run->sample);
       if (!waits) continue;
       const uint64_t bytes = bytes_of(walk_.rows_of(run->sample), walk_.width(), run->width);
-      if (held + bytes > memory_.waiting) continue;
+      if (held + bytes > memory_.waiting || waiting_.size() == kMostWaiting) continue;
       held += bytes;
       waiting_[run->sample] = std::move(run);
     }

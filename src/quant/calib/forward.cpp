@@ -7,6 +7,7 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <mutex>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -50,15 +51,23 @@ void Calibrator::start(int64_t next, const ProgressSink& sink) {
 
 void Calibrator::enter(const Features& features, const ProgressSink& sink) {
   Progress progress("look at samples", static_cast<double>(data_.samples.size()), "samples", sink);
-  NamedTensors taps;
+  std::vector<std::vector<at::Tensor>> seen_by(data_.samples.size());
+  std::mutex lock;
   write_state(0, [&](size_t i) {
     const auto seen = features(i);
     ModelInputs in = inputs_of(i);
     Pass pass = make_pass(model_, in);
-    for (size_t t = 0; seen && t < seen->deepstack_VH.size(); ++t) taps.emplace_back(tap_name(i, t), seen->deepstack_VH[t].to(model_.dtype));
+    if (seen) {
+      for (const at::Tensor& tap : seen->deepstack_VH) seen_by[i].push_back(tap.to(model_.dtype));
+    }
+    at::Tensor h = model_.language().enter(in.input_ids, seen ? &*seen : nullptr, pass);
+    const std::lock_guard hold(lock);
     progress.advance(1, data_.samples[i].where);
-    return model_.language().enter(in.input_ids, seen ? &*seen : nullptr, pass);
-  });
+    return h;
+  }, side_by_side_);
+  NamedTensors taps;
+  for (size_t i = 0; i < seen_by.size(); ++i)
+    for (size_t t = 0; t < seen_by[i].size(); ++t) taps.emplace_back(tap_name(i, t), seen_by[i][t]);
   write_safetensors(entered_path(), taps, {{"data", data_.summary.hash}});
   open_state(0);
   progress.finish();

@@ -1,12 +1,15 @@
 // Running and storing. File names end in .state once their content is on disk.
 #include "quant/calib/walk.h"
 
+#include <ATen/ThreadLocalState.h>
+
 #include <cstdio>
 #include <filesystem>
 #include <vector>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/threads.h"
 #include "ckpt/safetensors_write.h"
 
 namespace statera {
@@ -47,7 +50,7 @@ void StackWalk::advance(int64_t block, const std::function<at::Tensor(size_t)>& 
   write_state(block + 1, outputs);
 }
 
-void StackWalk::write_state(int64_t block, const std::function<at::Tensor(size_t)>& make) {
+void StackWalk::write_state(int64_t block, const std::function<at::Tensor(size_t)>& make, size_t side_by_side) {
   const std::string path = state_path(block);
   std::vector<TensorPlan> tensors;
   for (size_t i = 0; i < data_.samples.size(); ++i) {
@@ -55,10 +58,19 @@ void StackWalk::write_state(int64_t block, const std::function<at::Tensor(size_t
   }
   {
     ShardFile file(folder_, {fs::path(path).filename().string() + ".part", plan_file(tensors, {{"data", data_.summary.hash}})});
-    for (size_t i = 0; i < data_.samples.size(); ++i) {
-      if (rows_of(i) == 0) continue;
+    const at::ThreadLocalState modes;
+    for (size_t next = 0; next < data_.samples.size();) {
       check_cancelled();
-      file.write(sample_name(i), make(i));
+      std::vector<size_t> wave;
+      for (; next < data_.samples.size() && wave.size() < side_by_side; ++next) {
+        if (rows_of(next) > 0) wave.push_back(next);
+      }
+      std::vector<at::Tensor> made(wave.size());
+      parallel_for(static_cast<int64_t>(wave.size()), 1, [&](int64_t begin, int64_t end) {
+        const at::ThreadLocalStateGuard same(modes);
+        for (int64_t i = begin; i < end; ++i) made[static_cast<size_t>(i)] = make(wave[static_cast<size_t>(i)]);
+      });
+      for (size_t i = 0; i < wave.size(); ++i) file.write(sample_name(wave[i]), made[i]);
     }
     file.sync();
   }

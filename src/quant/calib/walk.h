@@ -42,6 +42,8 @@ class StackWalk {
   // Rows of a sample in this stack; 0: it takes no part.
   virtual int64_t rows_of(size_t sample) const = 0;
   int64_t width() const { return width_; }
+  // How many samples may be looked at at once when the stack is entered; 1 unless said.
+  void enter_side_by_side(size_t samples) { side_by_side_ = samples; }
   void check_cancelled() const;
   int64_t blocks() const { return stack_.blocks(); }
   // Hidden states of a sample before the block that comes next: behind the last one, those of the whole stack. [T, H]
@@ -64,8 +66,8 @@ class StackWalk {
   // The file of what enter() made besides states. Samples are named by their numbers in both kinds of files.
   std::string entered_path() const { return folder_ + "/" + prefix_ + "entered.state"; }
   std::string state_path(int64_t block) const { return folder_ + "/" + prefix_ + std::to_string(block) + ".state"; }
-  // The state before `block` of samples with rows: made, synced, and the one that is read from now on.
-  void write_state(int64_t block, const std::function<at::Tensor(size_t sample)>& make);
+  // The state before `block` of samples with rows: made, in order or some side by side on one core each, synced, and the one that is read from now on.
+  void write_state(int64_t block, const std::function<at::Tensor(size_t sample)>& make, size_t side_by_side = 1);
   // Error(mismatch) when a file is not there or of other data.
   void open_state(int64_t block);
   // In the mapped file: not to be written to.
@@ -78,6 +80,7 @@ class StackWalk {
   const std::atomic<bool>* cancel_;
   std::optional<SafetensorsFile> state_, entered_;
   int64_t at_ = 0;  // block that reads state_
+  size_t side_by_side_ = 1;
 
  private:
   std::string prefix_;
