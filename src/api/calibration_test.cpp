@@ -286,7 +286,7 @@ class CalibratedDeathTest : public ::testing::TestWithParam<std::pair<const char
 TEST_P(CalibratedDeathTest, KilledAndResumedGivesTheSameBytes) {
   ::testing::FLAGS_gtest_death_test_style = "threadsafe";  // a fresh process, which runs this test again up to the line that dies
   const auto& [method, stop] = GetParam();
-  const fs::path dir = fs::temp_directory_path() / ("statera_calibration_kill_" + std::string(method) + std::to_string(stop));
+  const fs::path dir = fs::path(test_folder("statera_calibration_kill_")) / (std::string(method) + std::to_string(stop));
   const std::string out = (dir / "out").string(), whole = (dir / "whole").string();
   fs::remove_all(dir);
   fs::create_directory(dir);

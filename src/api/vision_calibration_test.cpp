@@ -273,7 +273,7 @@ class VisionCalibrationDeathTest : public ::testing::TestWithParam<std::tuple<co
 TEST_P(VisionCalibrationDeathTest, KilledAndResumedGivesTheSameBytes) {
   ::testing::FLAGS_gtest_death_test_style = "threadsafe";
   const auto& [method, folder, stop] = GetParam();
-  const fs::path dir = fs::temp_directory_path() / ("statera_vision_kill_" + std::string(folder) + std::to_string(stop));
+  const fs::path dir = fs::path(test_folder("statera_vision_kill_")) / (std::string(folder) + std::to_string(stop));
   const std::string out = (dir / "out").string(), whole = (dir / "whole").string();
   fs::remove_all(dir);
   fs::create_directory(dir);

@@ -31,6 +31,14 @@ class TempDir {
   std::string path_;
 };
 
+// The same in every process of these tests, for those that run themselves anew; another one in another checkout, whose tests may run beside them.
+inline std::string test_folder(const std::string& name) {
+  const auto here = std::hash<std::string>()(std::filesystem::current_path().string());
+  const auto path = std::filesystem::temp_directory_path() / (name + std::to_string(here));
+  std::filesystem::create_directories(path);
+  return path.string();
+}
+
 inline void write_text(const std::string& path, const std::string& text) { std::ofstream(path, std::ios::binary) << text; }
 
 }  // namespace statera
