@@ -68,7 +68,7 @@ Counts count(const OutputPlan& plan, const std::vector<std::string>& methods, co
   double forward = 0;  // of the layers that samples run through
   for (const LayerChoice& l : plan.choices) {
     const double weights = static_cast<double>(l.site->out) * static_cast<double>(l.site->in);
-    if (l.site->block >= 0 && (tower || !in_tower(*l.site))) forward += 2 * weights * (in_tower(*l.site) ? patches : all_tokens);
+    if (l.site->block >= 0 && (tower || !in_tower(*l.site))) forward += 2 * weights * l.site->row_share * (in_tower(*l.site) ? patches : all_tokens);
   }
   if (data) c.operations += forward;  // on to the next block
   for (const std::string& method : methods) {
@@ -78,7 +78,7 @@ Counts count(const OutputPlan& plan, const std::vector<std::string>& methods, co
   for (const LayerPlan& l : plan.layers) {
     const double N = static_cast<double>(l.stored.out), K = static_cast<double>(l.stored.in);
     c.weights += N * K;
-    const double tokens = in_tower(*l.site) ? patches : all_tokens;
+    const double tokens = in_tower(*l.site) ? patches : all_tokens * l.site->row_share;
     const double rows = search_tokens > 0 ? std::min(tokens, static_cast<double>(search_tokens)) : tokens;
     for (const std::string& method : methods) {
       if (method == "gptq") c.operations += K * K * tokens + K * K * K / 3 + N * K * K + 2 * N * K * K;  // gram, factor, rounding, losses

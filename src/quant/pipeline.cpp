@@ -9,6 +9,8 @@
 #include <cmath>
 #include <filesystem>
 #include <future>
+#include <map>
+#include <set>
 
 #include "base/error.h"
 #include "base/strings.h"
@@ -106,7 +108,9 @@ Json run_json(const Model& model, const CheckpointSource& source, const Quantize
   j.set("options", options_json(s));
   j.set("source", std::move(from));
   j.set("quantized_layers", static_cast<int64_t>(plan.layers.size()));
-  j.set("kept_tensors", static_cast<int64_t>(ckpt.names().size() - plan.layers.size()));
+  int64_t kept = 0;
+  for (const UnitPlan& unit : plan.units) kept += static_cast<int64_t>(unit.kept.size());
+  j.set("kept_tensors", kept);
   return j;
 }
 
@@ -173,10 +177,26 @@ uint64_t sample_bytes(const Model& model, const OutputPlan& plan, const Quantize
   return 3 * Calibrator::state_bytes(model, *s.data) + (looks_at_tower(plan, s) ? VisionCalibrator::disk_bytes(model, *s.data) : 0);
 }
 
+// Elements of the grams and their chunks of rows of all experts of a block that are watched at once: those before their down_proj, or
+// those behind.
+int64_t expert_grams(const OutputPlan& plan, const UnitPlan& unit) {
+  constexpr int64_t kChunk = 2064;
+  std::set<std::pair<std::string, int64_t>> inputs;  // layers of an expert that read the same input have one gram
+  std::map<int64_t, int64_t> by_width;
+  for (size_t i : unit.layers) {
+    const LayerPlan& l = plan.layers[i];
+    if (l.site->role != Role::expert || !inputs.emplace(l.site->path.substr(0, l.site->path.rfind('.')), l.stored.in).second) continue;
+    by_width[l.stored.in] += l.stored.in * (l.stored.in + kChunk);
+  }
+  int64_t most = 0;
+  for (const auto& [width, elements] : by_width) most = std::max(most, elements);
+  return most;
+}
+
 // A block's rounded weights in fp32, the widest gram with its factor and a copy, one sample's activations, one sample's pictures, the rows
 // kept for the report.
 uint64_t calibration_ram(const OutputPlan& plan, const CalibData& data) {
-  int64_t weights = 0, width = 0, widest = 0, inputs = 0, activations = 0;
+  int64_t weights = 0, width = 0, widest = 0, inputs = 0, activations = 0, grams = 0;
   for (const UnitPlan& unit : plan.units) {
     int64_t sum = 0, read = 0, both = 0;
     for (size_t i : unit.layers) {
@@ -186,23 +206,24 @@ uint64_t calibration_ram(const OutputPlan& plan, const CalibData& data) {
       width = std::max(width, l.in);
       both = std::max(both, l.in + (is_head(unit) ? 0 : l.out));  // logits are made a few rows at a time
     }
+    grams = std::max(grams, expert_grams(plan, unit));
     weights = std::max(weights, sum);
     inputs = std::max(inputs, read);
     widest = std::max(widest, both);
     activations = std::max(activations, (unit.vision ? data.most_patches : data.summary.longest) * both);
   }
   const int64_t rows = std::min(2 * Evidence::kRowsPerKind, data.summary.tokens);
-  return static_cast<uint64_t>(weights * 5 + 5 * width * width * 4 + activations * 4 * 8 + data.most_patches * 4 * 32768 +
+  return static_cast<uint64_t>(weights * 5 + 5 * width * width * 4 + grams * 4 + activations * 4 * 8 + data.most_patches * 4 * 32768 +
                                rows * (inputs + 4 * widest) * 4);
 }
 
-uint64_t expected_ram(const CheckpointSource& source, const OutputPlan& plan) {
+uint64_t expected_ram(const OutputPlan& plan) {
   // A layer at a time: its pages, its codes (a byte each), its encoded tensors.
   uint64_t layer = 0;
   for (const LayerPlan& l : plan.layers) {
     uint64_t encoded = 0;
     for (const TensorPlan& t : l.tensors) encoded += t.bytes();
-    layer = std::max(layer, source.checkpoint().find(l.source)->bytes + static_cast<uint64_t>(l.stored.out * l.stored.in) + 2 * encoded);
+    layer = std::max(layer, l.source_bytes() + static_cast<uint64_t>(l.stored.out * l.stored.in) + 2 * encoded);
   }
   return kBaseRam + layer;
 }
@@ -290,7 +311,7 @@ class Run {
     r.warnings = settings_.notes;
     r.warnings.insert(r.warnings.end(), plan_.warnings.begin(), plan_.warnings.end());
     for (const std::string& name : sides_.left_out) r.warnings.push_back(name + " is not carried over (a pickle or too large)");
-    r.expected_ram = expected_ram(source_, plan_);
+    r.expected_ram = expected_ram(plan_);
     if (const CalibData* data = settings_.data) {
       r.expected_ram += calibration_ram(plan_, *data);
       const CalibSummary& d = data->summary;
@@ -408,7 +429,7 @@ class Run {
       if (resumed > 0) throw Error(ErrorKind::mismatch, path + ": what the unfinished work learned is gone; --restart begins anew");
       for (Step* step : learners) {
         calibrator.gradients([step](const LinearSite& site, const at::Tensor& G, const Pass& pass) { return step->measure_gradient(site, G, pass); },
-                             [step](const LinearSite& site, const std::vector<double>& values) { step->gradient(site, values); }, hooks.progress);
+                             [step](const LinearSite& site, size_t sample, const std::vector<double>& values) { step->gradient(site, sample, values); }, hooks.progress);
         all.push(step->learned());
       }
       write_file_atomic(path, all.dump());
@@ -476,6 +497,8 @@ class Run {
   // Scales and report. Not part of the plan: their size depends on figures, the report's on times.
   void write_evidence(const Staging& staging) {
     report_.layers = reported_layers(staging.done());
+    if (settings_.data) report_.experts = reported_experts(staging.done(), plan_);
+    if (report_.experts && !report_.experts->unreached.empty()) report_.warnings.push_back(unreached_warning(*report_.experts));
     report_.scales = reported_scales(staging.done());
     if (!report_.scales.empty()) {
       std::filesystem::create_directory(staging.folder() + "/" + kScalesFolder);

@@ -31,7 +31,8 @@ class AwqClipStep : public Step {
     for (const auto& site : job.layers()) {
       if (makes_scores(*site)) continue;
       auto* seen = dynamic_cast<GramAccumulator*>(job.statistics(*site));
-      if (!seen || !seen->gram()) job.refuse(*site, "no calibration sample reaches it");
+      if (!seen || (!seen->gram() && site->role != Role::expert)) job.refuse(*site, "no calibration sample reaches it");
+      if (!seen->gram()) continue;  // an expert that no token chose keeps its ranges
       const at::Tensor W = site->weight->dense().contiguous();
       const QSpec& spec = job.spec(*site);
       site->weight = make_dense(clamp_groups(W, awq_clip(W, seen->gram()->value(), spec), spec));

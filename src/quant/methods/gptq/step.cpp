@@ -30,10 +30,15 @@ class GptqStep : public Step {
     std::map<const Gram*, GptqFactor> factors;
     for (const auto& site : job.layers()) {
       auto* seen = dynamic_cast<GramAccumulator*>(job.statistics(*site));
-      if (!seen || !seen->gram()) job.refuse(*site, "no calibration sample reaches it");
+      if (!seen || (!seen->gram() && site->role != Role::expert)) job.refuse(*site, "no calibration sample reaches it");
       const at::Tensor W = site->weight->dense().contiguous();
-      const RtnResult nearest = rtn_rows(W, job.spec(*site));
+      RtnResult nearest = rtn_rows(W, job.spec(*site));
       if (nearest.nonfinite > 0) job.refuse(*site, "holds NaN or infinite weights");
+      // An expert that no token chose: nothing is known of its inputs. The report names it (journal_report.h).
+      if (!seen->gram()) {
+        job.finish(*site, std::move(nearest.q), RoundingError{nearest.error, nearest.weight});
+        continue;
+      }
       const at::Tensor& gram = seen->gram()->value();
       auto [factor, fresh] = factors.try_emplace(seen->gram().get());
       if (fresh) factor->second = gptq_factor(gram, options_);

@@ -7,6 +7,7 @@
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <map>
 #include <utility>
@@ -118,15 +119,28 @@ class SearchStep : public Step {
   bool needs_gradients() const override { return s_.loss.reweight; }
   std::vector<double> measure_gradient(const LinearSite&, const at::Tensor& G, const Pass& pass) const override {
     const Sensitivity s = modality_sensitivity(G, pass.kinds == static_cast<int64_t>(kVision), pass.kinds == static_cast<int64_t>(kAnswer));
-    check(s.vision && s.answer, "samples with both kinds only");
-    return {*s.vision, *s.answer};
+    const auto rows = [&](TokenKind kind) { return (pass.kinds == static_cast<int64_t>(kind)).sum().item<double>(); };
+    return {s.vision.value_or(0), rows(kVision), s.answer.value_or(0), rows(kAnswer)};
   }
-  void gradient(const LinearSite& site, const std::vector<double>& m) override {
-    sensitivities_[{site.role, site.block}].push_back({m.at(0), m.at(1)});
+  // The experts of a block are one place: means over all tokens that reach any of them.
+  void gradient(const LinearSite& site, size_t sample, const std::vector<double>& m) override {
+    auto& means = means_[{site.role, site.block}][sample];
+    for (size_t kind = 0; kind < 2; ++kind) {
+      auto& [mean, rows] = means[kind];
+      const double more = m.at(2 * kind + 1);
+      if (more == 0) continue;
+      rows += more;
+      mean += (m.at(2 * kind) - mean) * (more / rows);
+    }
   }
   Json learned() const override {
     Json out = Json::array();
-    for (const auto& [where, samples] : sensitivities_) {
+    for (const auto& [where, means] : means_) {
+      std::vector<Sensitivity> samples;
+      for (const auto& [sample, kinds] : means) {
+        auto of = [&](const Mean& m) { return m.rows > 0 ? std::optional(m.mean) : std::nullopt; };
+        samples.push_back({of(kinds[0]), of(kinds[1])});
+      }
       Json one = Json::object();
       one.set("role", std::string(to_string(where.first)));
       one.set("block", where.second);
@@ -151,18 +165,19 @@ class SearchStep : public Step {
   }
 
   void begin(const BlockJob& job) override {
-    first_readers_.clear();
+    inputs_.clear();
     s_.data_tokens = job.rows();
     for (const ScaleGroup& g : job.topology().groups) {
-      if (const LinearSite* first = first_reader(g, job)) first_readers_[first] = {g.mixes_rows, g.readers.size() == 1 && !g.mixes_rows && judged_alone(g)};
+      if (const LinearSite* first = first_reader(g, job)) inputs_[input_of(g, *first)] = {g.mixes_rows, g.readers.size() == 1 && !g.mixes_rows && judged_alone(g)};
     }
   }
   std::unique_ptr<Accumulator> watch(const LinearSite& site) override {
-    auto it = first_readers_.find(&site);
-    if (it == first_readers_.end()) return nullptr;
+    auto it = inputs_.find(&site);
+    if (it == inputs_.end()) return nullptr;
     const bool gram = it->second.second && s_.loss.squared && !balanced(site) && !s_.act;
     return std::make_unique<GroupInput>(s_, it->second.first, gram);
   }
+  std::unique_ptr<Accumulator> watch_whole(const LinearSite& site) override { return watch(site); }
 
   void apply(BlockJob& job) override {
     c10::InferenceMode no_gradients;
@@ -171,7 +186,9 @@ class SearchStep : public Step {
     for (const ScaleGroup& g : topology.groups) {
       const LinearSite* first = first_reader(g, job);
       if (!first) continue;
-      auto* input = dynamic_cast<GroupInput*>(job.statistics(*first));
+      auto* input = dynamic_cast<GroupInput*>(job.statistics(*input_of(g, *first)));
+      // An expert that no token chose keeps its scales; the report names it (journal_report.h).
+      if (input && input->rows() == 0 && first->role == Role::expert) continue;
       if (!input || input->rows() == 0) job.refuse(*first, "no calibration sample reaches it");
       found.emplace_back(&g, search(g, *first, *input, job));
     }
@@ -192,6 +209,8 @@ class SearchStep : public Step {
     }
     return nullptr;
   }
+  // Where the group's input is gathered.
+  static const LinearSite* input_of(const ScaleGroup& g, const LinearSite& first) { return g.whole ? &g.whole.site() : &first; }
   static bool rounded(const Linear& l, const BlockJob& job) {
     const auto layers = job.layers();
     return std::any_of(layers.begin(), layers.end(), [&](const auto& s) { return s.get() == &l.site(); });
@@ -268,9 +287,12 @@ class SearchStep : public Step {
   }
 
   ScaleSearch s_;
-  std::map<std::pair<Role, int64_t>, std::vector<Sensitivity>> sensitivities_;
+  struct Mean {
+    double mean = 0, rows = 0;
+  };
+  std::map<std::pair<Role, int64_t>, std::map<size_t, std::array<Mean, 2>>> means_;  // by sample: of vision and of answer tokens
   std::map<std::pair<std::string, int64_t>, double> rho_;
-  std::map<const LinearSite*, std::pair<bool, bool>> first_readers_;  // mixes rows; is judged alone
+  std::map<const LinearSite*, std::pair<bool, bool>> inputs_;  // layers whose input is a group's: mixes rows; is judged alone
 };
 
 }  // namespace
