@@ -26,7 +26,7 @@ struct MoeConfig {
 
 // What a router decided for T rows, sorted by expert and then by row.
 struct Routing {
-  at::Tensor rows, weights;      // i64 and f32 [T * k], in x's device order: expert 0's rows, expert 1's, ...
+  at::Tensor rows, weights;      // i64 and f32 [T * k]: expert 0's rows, expert 1's, ...
   std::vector<int64_t> bounds;   // [E + 1], where each expert's part of both begins
   std::vector<int64_t> active;   // experts with rows, rising
   int64_t count(int64_t expert) const { return bounds[static_cast<size_t>(expert) + 1] - bounds[static_cast<size_t>(expert)]; }
