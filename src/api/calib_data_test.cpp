@@ -273,6 +273,10 @@ TEST_F(Arranged, OnlyConversationsNeedTheMarkOfTurns) {
 
 TEST(ParityNames, AreOneByOneOrAll) {
   EXPECT_TRUE(parse_parity({"flat-positions"}).flat_positions);
+  EXPECT_TRUE(parse_parity({"flat-positions"}).reads_data());
+  EXPECT_FALSE(parse_parity({"mbq-data"}).own_ranges);
+  EXPECT_TRUE(parse_parity({"own-ranges"}).own_ranges);
+  EXPECT_FALSE(parse_parity({"own-ranges"}).reads_data());
   EXPECT_FALSE(parse_parity({"flat-positions"}).numpy_shuffle);
   const Parity two = parse_parity({"numpy-shuffle, pile-blocks"}), all = parse_parity({"mbq-data"});
   EXPECT_TRUE(two.numpy_shuffle && two.pile_blocks && !two.last_turn);

@@ -270,8 +270,10 @@ QuantizeReport run_killed_after(size_t stop, const std::string& out, const std::
   QuantizeSettings s;
   s.method = method;
   s.plan.weights = {4, 32, true};
+  s.awq.clip = true;
   s.version = "test";
   s.data = &data;
+  s.mbq.distort = true;
   QuantizeHooks hooks;
   hooks.after_unit = [&](size_t done) {
     if (done == stop) ::kill(::getpid(), SIGKILL);
@@ -298,7 +300,8 @@ TEST_P(CalibratedDeathTest, KilledAndResumedGivesTheSameBytes) {
 
 // After the tower (five units), after the first, third and last language block.
 INSTANTIATE_TEST_SUITE_P(Units, CalibratedDeathTest, ::testing::Values(std::pair("gptq", 5), std::pair("gptq", 6), std::pair("gptq", 8), std::pair("gptq", 9),
-                                           std::pair("smoothquant", 7), std::pair("awq", 8)));
+                                           std::pair("smoothquant", 7), std::pair("awq", 8), std::pair("mbq", 5), std::pair("mbq", 7), std::pair("mbq+gptq", 8),
+                                           std::pair("mbq", 9)));
 
 }  // namespace
 }  // namespace statera

@@ -21,6 +21,7 @@
 #include "base/heap.h"
 #include "base/strings.h"
 #include "base/threads.h"
+#include "data/records.h"
 #include "eval/documents.h"
 #include "eval/row_spill.h"
 #include "quant/calib/items.h"
@@ -112,7 +113,7 @@ class Sequences {
     const auto [path, field] = split_field(given);
     const size_t before = list_.size();
     const auto full = [&] { return options_.limit > 0 && static_cast<int64_t>(list_.size() - before) >= options_.limit; };
-    if (path.ends_with(".txt")) {
+    if (reads_as(path, ".txt")) {
       for (const Document& d : read_documents(path, field)) add_text(d.text, d.where);
     } else {
       const ItemFile file(path, ItemReading{field});

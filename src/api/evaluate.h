@@ -27,7 +27,7 @@ struct EvaluateOptions {
   void fields(V& v) {
     v("model", model, "checkpoint folder");
     v("tasks", tasks, "tasks, separated by commas: perplexity, vqa");
-    v("data", data, "data file (repeatable): PATH, PATH:FIELD for the texts of a .jsonl or .json; TASK=PATH with several tasks");
+    v("data", data, "data file (repeatable): PATH, PATH:FIELD for the texts of a .parquet, .jsonl or .json (the last two and .txt also with .zst); TASK=PATH with several tasks");
     v("out", out, "folder for the report and the log of samples; a run that was killed goes on from there");
     v("limit", limit, "samples of each data file (windows, questions); 0: all");
     v("max_length", max_length, "perplexity: tokens of a window; 0: 2048, or the model's limit where that is less");

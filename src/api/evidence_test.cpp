@@ -2,6 +2,7 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <functional>
 
@@ -10,6 +11,7 @@
 #include "ckpt/safetensors_write.h"
 #include "ckpt/test_files.h"
 #include "ckpt/checkpoint_source.h"
+#include "quant/calib/block_runs.h"
 #include "quant/calib/test_samples.h"
 #include "quant/calib/sample.h"
 #include "quant/load_check.h"
@@ -77,6 +79,78 @@ TEST_P(Scales, TakenOverGiveTheSameBytesWithoutData) {
 
 INSTANTIATE_TEST_SUITE_P(Methods, Scales, ::testing::Values("awq", "smoothquant", "mbq"));
 
+TEST(ScalesOfTwoMethods, AreKeptBothAndFoldedInTheirOrder) {
+  TempDir dir;
+  QuantizeOptions found = options("smoothquant+awq", dir / "found");
+  found.w_bits = 4;
+  found.w_group = 32;
+  found.a_bits = 16;
+  quantize(found);
+  QuantizeOptions again = found;
+  again.out = dir / "again";
+  again.scales = found.out + "/" + kScalesName;
+  quantize(again);
+  EXPECT_EQ(sha256_file(found.out + "/model.safetensors"), sha256_file(again.out + "/model.safetensors"));
+  const ScaleSet set = read_scales(again.scales);
+  const auto of_both = [&](const ScaleSet::Entry& e) {
+    return std::count_if(set.entries.begin(), set.entries.end(), [&](const auto& o) { return o.block == e.block && o.record.group == e.record.group; }) == 2;
+  };
+  EXPECT_TRUE(std::any_of(set.entries.begin(), set.entries.end(), of_both));
+}
+
+TEST(ClippedRanges, TakenOverGiveTheSameBytesWithoutDataAndAreRefusedWhereTheyDoNotFit) {
+  TempDir dir;
+  QuantizeOptions found = options("awq", dir / "found");
+  found.awq_clip = true;
+  found.w_bits = 3;
+  const QuantizeReport first = quantize(found);
+  QuantizeOptions again = found;
+  again.out = dir / "again";
+  again.n_samples = 128;
+  again.scales = found.out + "/" + kScalesName;
+  EXPECT_FALSE(quantize(again).data);
+  for (const char* name : {"/model.safetensors", "/config.json"}) EXPECT_EQ(sha256_file(found.out + name), sha256_file(again.out + name)) << name;
+  // Every quantized layer but queries and keys.
+  const ScaleSet set = read_scales(again.scales), passed_on = read_scales(again.out + "/" + kScalesName);
+  EXPECT_EQ(passed_on.clips.size(), set.clips.size());
+  size_t clipped = 0;
+  for (const auto& l : first.layers) clipped += !l.name.ends_with("q_proj") && !l.name.ends_with("k_proj");
+  EXPECT_EQ(set.clips.size(), clipped);
+  int64_t narrowed = 0;
+  for (const ScaleSet::Clip& c : set.clips) narrowed += (c.record.shrink_NG > 0).sum().item<int64_t>();
+  EXPECT_GT(narrowed, 0);
+
+  auto refused = [&](const std::function<void(QuantizeOptions&)>& change) {
+    QuantizeOptions other = again;
+    other.out = dir / "other";
+    change(other);
+    return message_of([&] { quantize(other); });
+  };
+  EXPECT_NE(refused([](QuantizeOptions& o) { o.awq_clip = false; }).find("awq_clip is true there, false in this run"), std::string::npos);
+  QuantizeOptions plain = options("awq", dir / "plain");
+  plain.w_bits = 3;
+  quantize(plain);
+  EXPECT_NE(refused([&](QuantizeOptions& o) { o.scales = plain.out + "/" + kScalesName; }).find("awq_clip is false there"), std::string::npos);
+  const std::string layer = "down_proj, which is not quantized in this run";
+  EXPECT_NE(refused([](QuantizeOptions& o) { o.ignore = {"layers\\.1\\.mlp\\.down_proj"}; }).find(layer), std::string::npos);
+  EXPECT_FALSE(fs::exists(dir / "other"));
+}
+
+TEST(ClippedRanges, LayersThatTheFileDoesNotHoldAreNamed) {
+  TempDir dir;
+  QuantizeOptions found = options("awq", dir / "found");
+  found.awq_clip = true;
+  found.ignore = {"layers\\.1\\.mlp\\.down_proj"};
+  quantize(found);
+  QuantizeOptions again = found;
+  again.out = dir / "again";
+  again.ignore.clear();
+  again.scales = found.out + "/" + kScalesName;
+  const std::string message = message_of([&] { quantize(again); });
+  EXPECT_NE(message.find("mismatch: "), std::string::npos) << message;
+  EXPECT_NE(message.find("holds no ranges for layer"), std::string::npos) << message;
+}
+
 TEST(Evidence, EveryLayerHasItsErrorsByKindAndTheReportIsInTheFolder) {
   TempDir dir;
   for (const char* method : {"gptq", "awq", "smoothquant"}) {
@@ -113,7 +187,7 @@ TEST(LoadTest, LogitsOfTheFolderAreThoseHeldAndAnyChangedTensorOfAPathShows) {
   const CalibData data = read_calibration({.n_samples = 2, .max_seq_len = 96}, read_prompt_parts(kExample, *model));
   Calibrator calibrator(*model, data, states, nullptr);
   calibrator.start(0, {});
-  for (int64_t b = 0; b < model->language().blocks(); ++b) calibrator.advance(b);
+  for (int64_t b = 0; b < model->language().blocks(); ++b) BlockRuns(calibrator, b, {}).advance();
   auto checked = [&] { return check_logits(*model, source.type(), calibrator, copy, false); };
   const LogitCheck same = checked();
   EXPECT_GT(same.logits, 0);

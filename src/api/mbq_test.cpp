@@ -13,6 +13,7 @@
 #include <map>
 
 #include "api/quantize.h"
+#include "api/test_checkpoints.h"
 #include "base/error.h"
 #include "base/threads.h"
 #include "ckpt/checkpoint_source.h"
@@ -153,36 +154,88 @@ TEST(Mbq, ResultsDoNotDependOnThreadsAndDifferFromAwqs) {
   EXPECT_NE(weights_of(dir / "one"), weights_of(dir / "awq"));
 }
 
-// Checks 5, 7 and 12 of mbq.md: three groups a block where heads are grouped, in their order; never worse than no scale at all; what no
-// group touches is round-to-nearest.
-TEST(Mbq, EveryBlockHasThreeGroupsNoneWorseThanWithoutScalesAndTheOutputLayerIsRoundedToNearest) {
-  TempDir dir;
-  const QuantizeReport mbq = quantize(options_of(dir / "mbq", "mbq"));
-  quantize(options_of(dir / "rtn", "rtn"));
-  const std::vector<std::string> groups{"input_layernorm", "post_attention_layernorm", "up_proj"};
-  ASSERT_EQ(mbq.scales.size() % groups.size(), 0u);
-  ASSERT_GE(mbq.scales.size(), 2 * groups.size());
-  for (size_t i = 0; i < mbq.scales.size(); ++i) {
-    const auto& s = mbq.scales[i];
+// Whether the output layer of every block has the codes that round-to-nearest gives it; some other layer has not.
+bool outputs_are_rounded_to_nearest(const std::string& folder, const std::string& rtn) {
+  const Checkpoint a = Checkpoint::open(folder), b = Checkpoint::open(rtn);
+  bool same = true, others = true;
+  for (const std::string& name : a.names()) {
+    if (!name.ends_with(".weight_packed")) continue;
+    (name.find("o_proj") != name.npos ? same : others) &= at::equal(a.tensor(name), b.tensor(name));
+  }
+  EXPECT_FALSE(others);
+  return same;
+}
+
+// Groups of each block in their order, each never worse than no scale at all.
+void expect_groups(const QuantizeReport& report, const std::vector<std::string>& groups) {
+  ASSERT_EQ(report.scales.size() % groups.size(), 0u);
+  ASSERT_GE(report.scales.size(), 2 * groups.size());
+  for (size_t i = 0; i < report.scales.size(); ++i) {
+    const auto& s = report.scales[i];
     EXPECT_EQ(s.group, groups[i % groups.size()]);
-    EXPECT_EQ(s.block, mbq.scales[i / groups.size() * groups.size()].block);
+    EXPECT_EQ(s.block, report.scales[i / groups.size() * groups.size()].block);
     ASSERT_EQ(s.losses.size(), 20u);
     const size_t best = static_cast<size_t>(std::min_element(s.losses.begin(), s.losses.end()) - s.losses.begin());
     EXPECT_DOUBLE_EQ(s.ratio, static_cast<double>(best) / 20) << s.block << " " << s.group;
     EXPECT_NEAR(s.smallest * s.largest, 1, 1e-5);
+    if (s.group == "v_proj") { EXPECT_TRUE(s.readers.size() == 1 && s.readers[0].ends_with(".o_proj")) << s.readers[0]; }
+    if (report.method != "mbq") continue;
     ASSERT_TRUE(s.rho.has_value());
     EXPECT_GT(*s.rho, 0);
   }
-  const Checkpoint a = Checkpoint::open(dir / "mbq"), b = Checkpoint::open(dir / "rtn");
-  int64_t same = 0, different = 0;
-  for (const std::string& name : a.names()) {
-    if (!name.ends_with(".weight_packed")) continue;
-    const bool equal = at::equal(a.tensor(name), b.tensor(name));
-    if (name.find("o_proj") != name.npos) { EXPECT_TRUE(equal) << name; }
-    (equal ? same : different) += 1;
+}
+
+const std::vector<std::string> kThree{"input_layernorm", "post_attention_layernorm", "up_proj"},
+    kFour{"input_layernorm", "v_proj", "post_attention_layernorm", "up_proj"};
+
+// Checks 5, 7 and 12 of mbq.md: three groups a block where heads are grouped; what no group touches is round-to-nearest. Tied, there are four.
+TEST(Mbq, GroupedHeadsHaveThreeGroupsAndFourWhenTied) {
+  TempDir dir;
+  quantize(options_of(dir / "rtn", "rtn"));
+  for (const std::string method : {"mbq", "awq"}) {
+    QuantizeOptions o = options_of(dir / method, method);
+    expect_groups(quantize(o), kThree);
+    EXPECT_TRUE(outputs_are_rounded_to_nearest(o.out, dir / "rtn"));
+    (method == "mbq" ? o.mbq_tie_heads : o.awq_tie_heads) = true;
+    o.out = dir / (method + "-tied");
+    const QuantizeReport tied = quantize(o);
+    expect_groups(tied, kFour);
+    EXPECT_FALSE(outputs_are_rounded_to_nearest(o.out, dir / "rtn"));
+    EXPECT_TRUE(std::any_of(tied.scales.begin(), tied.scales.end(), [](const auto& s) { return s.group == "v_proj" && s.ratio > 0; }));
+    EXPECT_EQ(tied.recipe.at("steps").as_array().at(0).at(method).at("tie_heads"), Json(true));
   }
-  EXPECT_GE(same, static_cast<int64_t>(mbq.scales.size() / groups.size()));
-  EXPECT_GT(different, 0);
+}
+
+TEST(Mbq, HeadsThatAreNotGroupedHaveFourGroupsWithoutTying) {
+  TempDir dir;
+  make_checkpoint("qwen2_vl", dir / ".", [](Json& text) { text.set("num_key_value_heads", text.at("num_attention_heads").as_int()); });
+  for (const std::string method : {"mbq", "awq"}) {
+    QuantizeOptions o = options_of(dir / method, method);
+    o.model = dir / "model";
+    o.w_group = 16;
+    expect_groups(quantize(o), kFour);
+    const std::string untied = sha256_file(o.out + "/model.safetensors");
+    (method == "mbq" ? o.mbq_tie_heads : o.awq_tie_heads) = true;
+    o.out = dir / (method + "-tied");
+    quantize(o);
+    EXPECT_EQ(sha256_file(o.out + "/model.safetensors"), untied) << "there is nothing to tie";
+  }
+}
+
+// Tied scales must be neutral: at 8 bits a wrong fold would show, and rounding hardly does.
+TEST(Mbq, TiedScalesLeaveTheModelAsItIs) {
+  TempDir dir;
+  const Opened whole(root("examples/tiny-qwen3-vl"));
+  const CalibData data = whole.data({.data = {write_items(dir)}, .n_samples = 2});
+  std::map<bool, double> off;
+  for (bool tied : {false, true}) {
+    QuantizeOptions o = options_of(dir / (tied ? "tied" : "plain"), "awq");
+    o.w_bits = 8;
+    o.awq_tie_heads = tied;
+    quantize(o);
+    off[tied] = std::abs(loss_of(*Opened(o.out).model, data, 0) - loss_of(*whole.model, data, 0));
+  }
+  EXPECT_LT(off[true], 3 * off[false] + 1e-3);
 }
 
 TEST(Mbq, WithoutPicturesVisionIsNotWeighedAndTheReportSaysSo) {

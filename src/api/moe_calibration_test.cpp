@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <map>
+#include <set>
 
 #include "api/inspect.h"
 #include "api/quantize.h"
@@ -18,6 +19,7 @@
 #include "quant/calib/forward.h"
 #include "quant/calib/test_samples.h"
 #include "quant/pipeline.h"
+#include "quant/scales_file.h"
 #include "quant/test_output.h"
 
 namespace statera {
@@ -84,7 +86,7 @@ INSTANTIATE_TEST_SUITE_P(All, EveryMethod,
 
 // Forty experts and a handful of tokens.
 std::string with_many_experts(const TempDir& dir) {
-  make_checkpoint("qwen3_moe", dir / "", [](Json& config) { config.set("num_experts", 40); });
+  make_checkpoint("qwen3_moe", dir / "", [](Json& text) { text.set("num_experts", 40); });
   write_text(dir / "few.jsonl", R"({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes."}]})");
   return dir / "model";
 }
@@ -119,17 +121,78 @@ TEST(UnreachedExperts, AreRoundedToNearestAndNamedByEveryMethod) {
   }
 }
 
+TEST(UnreachedExperts, KeepTheirRangesAlsoWhenTheyAreTakenOver) {
+  TempDir dir;
+  QuantizeOptions o = options_of(with_many_experts(dir), dir / "found", "awq");
+  o.awq_clip = true;
+  o.data = {dir / "few.jsonl"};
+  const QuantizeReport r = quantize(o);
+  ASSERT_TRUE(r.experts);
+  const std::set<std::string> unreached(r.experts->unreached.begin(), r.experts->unreached.end());
+  EXPECT_GT(unreached.size(), 3u);
+  const ScaleSet set = read_scales(o.out + "/" + kScalesName);
+  size_t kept = 0, narrowed = 0;
+  for (const ScaleSet::Clip& c : set.clips) {
+    const bool any = (c.record.shrink_NG > 0).any().item<bool>();
+    narrowed += any;
+    if (!unreached.count(c.record.layer)) continue;
+    EXPECT_FALSE(any) << c.record.layer;
+    ++kept;
+  }
+  EXPECT_EQ(kept, unreached.size());
+  EXPECT_GT(narrowed, 0u);
+  o.out = dir / "again";
+  o.scales = dir / ("found/" + std::string(kScalesName));
+  o.data.clear();
+  quantize(o);
+  EXPECT_TRUE(output_digests(dir / "found").at("model.safetensors") == output_digests(dir / "again").at("model.safetensors"));
+}
+
+TEST(UnreachedExperts, KeepTheirScalesUnderDistort) {
+  TempDir dir;
+  QuantizeOptions o = options_of(with_many_experts(dir), dir / "out", "mbq");
+  o.mbq_distort = true;
+  o.data = {dir / "few.jsonl"};
+  const QuantizeReport r = quantize(o);
+  ASSERT_TRUE(r.experts);
+  std::set<std::string> scaled;
+  for (const auto& s : r.scales) scaled.insert(s.block + ".mlp." + s.group);
+  EXPECT_EQ(scaled.count("model.layers.0.mlp.post_attention_layernorm"), 1u);
+  size_t without = 0, with = 0;
+  for (const auto& l : r.layers) {
+    const size_t at = l.name.find(".down_proj");
+    if (at != l.name.npos) (scaled.count(l.name.substr(0, at) + ".up_proj") ? with : without) += 1;
+  }
+  EXPECT_GT(without, 0u);
+  EXPECT_GT(with, 0u);
+}
+
+TEST(Experts, GramsOfAllOfABlockArePartOfTheMemoryThatIsPlanned) {
+  std::map<int64_t, uint64_t> ram;
+  for (const int64_t count : {20, 40}) {
+    TempDir dir;
+    make_checkpoint("qwen3_moe", dir / "", [&](Json& text) { text.set("num_experts", count); });
+    QuantizeOptions o = options_of(dir / "model", dir / "out", "gptq");
+    o.plan = true;
+    ram[count] = quantize(o).expected_ram;
+  }
+  EXPECT_GE(ram[40], ram[20] + uint64_t{20} * 64 * (64 + 1024) * 4);  // inputs of 64, 1024 rows of each until they are summed
+}
+
 TEST(Experts, CalibratedResultsDoNotDependOnThreads) {
   TempDir dir;
   make_checkpoint("qwen3_vl_moe", dir / "");
   const int before = num_threads();
-  for (const std::string method : {"gptq", "mbq"}) {
+  for (const std::string name : {"gptq", "mbq", "distort"}) {
     for (const int threads : {1, 3}) {
       set_num_threads(threads);
-      quantize(options_of(dir / "model", dir / method + std::to_string(threads), method));
+      QuantizeOptions o = options_of(dir / "model", dir / name + std::to_string(threads), name == "gptq" ? name : "mbq");
+      o.mbq_distort = name == "distort";
+      quantize(o);
     }
-    EXPECT_EQ(output_digests(dir / method + "1"), output_digests(dir / method + "3")) << method;
+    EXPECT_EQ(output_digests(dir / name + "1"), output_digests(dir / name + "3")) << name;
   }
+  EXPECT_NE(output_digests(dir / "mbq1").at("model.safetensors"), output_digests(dir / "distort1").at("model.safetensors"));
   set_num_threads(before);
 }
 

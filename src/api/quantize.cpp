@@ -15,6 +15,8 @@
 #include "base/heap.h"
 #include "base/strings.h"
 #include "ckpt/checkpoint_source.h"
+#include "nn/buffers.h"
+#include "quant/calib/parity.h"
 #include "quant/calib/sample.h"
 #include "quant/pipeline.h"
 #include "quant/recipes/targets.h"
@@ -34,12 +36,14 @@ void set_methods(const QuantizeOptions& o, QuantizeSettings& s) {
   if (!(o.smooth_alpha >= 0 && o.smooth_alpha <= 1)) throw Error(ErrorKind::usage, "--smooth-alpha must be between 0 and 1");
   s.smooth_alpha = o.smooth_alpha;
   if (!(o.gptq_damp >= 0 && o.gptq_damp <= 1)) throw Error(ErrorKind::usage, "--gptq-damp must be between 0 and 1");
-  s.awq_clip = o.awq_clip;
+  s.awq = {o.awq_clip, o.awq_tie_heads};
   s.gptq = {o.gptq_act_order, o.gptq_damp, o.gptq_clip};
   s.mbq.reweight = o.mbq_reweight;
   s.mbq.squared = one_of(o.mbq_loss, "--mbq-loss", {"mae", "mse"}) == "mse";
   s.mbq.own_mean = one_of(o.mbq_norm, "--mbq-norm", {"common", "own"}) == "own";
   s.mbq.median_floor = o.mbq_floor;
+  s.mbq.tie_heads = o.mbq_tie_heads;
+  s.mbq.distort = o.mbq_distort;
 }
 
 QuantizeSettings settings_of(const QuantizeOptions& o) {
@@ -50,6 +54,7 @@ QuantizeSettings settings_of(const QuantizeOptions& o) {
   QuantizeSettings s;
   set_methods(o, s);
   s.plan.weights = {static_cast<int>(o.w_bits), o.w_group.value_or(o.a_bits == 8 ? -1 : 128), !o.asym};
+  s.plan.weights.own_range = parse_parity(o.parity).own_ranges;
   if (o.a_bits == 8) s.plan.act = ActQuant{8};
   s.plan.select = {o.quantize_vision, o.quantize_projector, o.quantize_head, o.ignore, {}};
   for (const std::string& text : o.override) s.plan.select.overrides.push_back(parse_override(text));
@@ -119,8 +124,8 @@ QuantizeReport quantize(const QuantizeOptions& given, const ProgressSink& progre
     const bool calibrated = needs_data(settings);
     const CalibOptions wanted = calibration_of(options);
     if (calibrated) check_calibration(wanted);
-    if (!calibrated && !(wanted.data.empty() && wanted.interleave.empty() && wanted.parity.empty() && !wanted.few_shot))
-      throw Error(ErrorKind::usage, "method " + settings.method + " looks at no data: leave out --data, --few-shot, --interleave and --parity");
+    if (!calibrated && !(wanted.data.empty() && wanted.interleave.empty() && !parse_parity(wanted.parity).reads_data() && !wanted.few_shot))
+      throw Error(ErrorKind::usage, "method " + settings.method + " looks at no data: leave out --data, --few-shot, --interleave and --parity of data");
     const Checkpoint checkpoint = Checkpoint::open(options.model);
     const ModelType& type = with_context(options.model, [&]() -> const ModelType& { return model_type(checkpoint.config()); });
     CheckpointSource source(checkpoint, type);
@@ -132,6 +137,8 @@ QuantizeReport quantize(const QuantizeOptions& given, const ProgressSink& progre
       data = read_calibration(wanted, read_prompt_parts(checkpoint.directory(), *model));
       settings.data = &*data;
     }
+    std::optional<KeptBuffers> kept;
+    if (calibrated) kept.emplace(kKeptBuffers);
     if (options.plan) return plan_quantization(*model, source, settings, options.out);
     return run_quantization(*model, source, settings, options.out, {progress, cancel, {}});
   });

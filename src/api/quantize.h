@@ -32,9 +32,9 @@ struct QuantizeOptions {
   std::vector<std::string> parity;
   double smooth_alpha = 0.5;
   std::string scales;
-  bool awq_clip = false, gptq_act_order = false, gptq_clip = false;
+  bool awq_clip = false, awq_tie_heads = false, gptq_act_order = false, gptq_clip = false;
   double gptq_damp = 0.01;
-  bool mbq_reweight = true, mbq_floor = true;
+  bool mbq_reweight = true, mbq_floor = true, mbq_tie_heads = false, mbq_distort = false;
   std::string mbq_loss = "mae", mbq_norm = "common";
   int64_t n_samples = 128, max_seq_len = 2048, search_tokens = 4096;
   bool plan = false, restart = false, overwrite = false;
@@ -65,18 +65,20 @@ struct QuantizeOptions {
     v("quantize_head", quantize_head, "the output head, too");
     v("format", format, "how the checkpoint is laid out");
     v("max_shard", max_shard, "size of a weight file, e.g. 5GB");
-    v("max_ram", max_ram, "refuse when more memory than this would be needed, e.g. 8GB");
+    v("max_ram", max_ram, "refuse when more memory than this would be needed, e.g. 8GB, and name the smallest that holds; what is written does not depend on it");
     v("seed", seed, "of methods that draw random numbers, and of the order in which samples are drawn");
     v("data", data, "calibration file, PATH or PATH:FIELD (.parquet; .txt, .jsonl, .json, also with .zst; repeatable); a small bundled set when not given");
     v("image_folder", image_folder, "where relative picture paths of calibration files start; the file's folder when not given");
     v("few_shot", few_shot, "two conversations a calibration sequence, one behind the other");
     v("interleave", interleave, "text file, PATH or PATH:FIELD: two conversations a calibration sequence with 512 tokens of text between them");
-    v("parity", parity, "read --data as MBQ's code does: mbq-data, or names with commas between (docs/calibration.md)");
+    v("parity", parity, "do as MBQ's code does, names with commas between: mbq-data for reading --data (docs/calibration.md), "
+                        "own-ranges for rounding asymmetric weights (docs/methods/rtn.md)");
     v("n_samples", n_samples, "calibration sequences; conversations with --few-shot or --interleave");
     v("max_seq_len", max_seq_len, "longest calibration sequence, tokens");
     v("search_tokens", search_tokens, "calibration rows that a searching method keeps per layer, 0: all");
     v("smooth_alpha", smooth_alpha, "smoothquant: 0 leaves activations as they are, 1 makes their channels even");
     v("awq_clip", awq_clip, "awq: search each group's range for the least error of the layer's output, after the scales");
+    v("awq_tie_heads", awq_tie_heads, "awq: scales between v and o under grouped-query attention, too, one for all query heads that share a value head");
     v("gptq_act_order", gptq_act_order, "gptq: round columns in order of falling activation energy");
     v("gptq_damp", gptq_damp, "gptq: added to the diagonal of the input's second moments, a fraction of its mean");
     v("gptq_clip", gptq_clip, "gptq: search each group's range for the least error");
@@ -84,6 +86,8 @@ struct QuantizeOptions {
     v("mbq_loss", mbq_loss, "mbq: mae or mse");
     v("mbq_norm", mbq_norm, "mbq: errors of vision and answer tokens divided by their common count, or each by its own: common or own");
     v("mbq_floor", mbq_floor, "mbq: no block counts vision less than the median block");
+    v("mbq_tie_heads", mbq_tie_heads, "mbq: as --awq-tie-heads");
+    v("mbq_distort", mbq_distort, "mbq: try scales on what the quantized blocks before give, against what the model gave before");
     v("propagate", propagate, "what the next block is calibrated with: quantized or original results of the one before");
     v("scales", scales, "scales.safetensors of an earlier run with the same method and bits: folded in place of searching, without data");
     v("plan", plan, "print what would be written, to the byte, and write nothing");

@@ -11,9 +11,9 @@
 
 namespace statera {
 
-// The architecture of tests/tiny/NAME, changed by `change`, with random weights in folder/model, and the example's tokenizer, template and
-// processor fitted to it.
-inline void make_checkpoint(const std::string& name, const std::string& folder, const std::function<void(Json& config)>& change = {}) {
+// The architecture of tests/tiny/NAME with random weights in folder/model, and the example's tokenizer, template and processor fitted to it.
+// `change`: of the text model's config.
+inline void make_checkpoint(const std::string& name, const std::string& folder, const std::function<void(Json& text)>& change = {}) {
   namespace fs = std::filesystem;
   const std::string root = std::string(STATERA_SOURCE_DIR) + "/", example = root + "examples/tiny-qwen3-vl";
   fs::create_directory(folder + "/base");

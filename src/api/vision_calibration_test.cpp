@@ -14,6 +14,7 @@
 #include "api/quantize.h"
 #include "api/test_checkpoints.h"
 #include "base/threads.h"
+#include "quant/calib/block_runs.h"
 #include "quant/calib/forward.h"
 #include "quant/calib/test_samples.h"
 #include "quant/calib/vision.h"
@@ -93,7 +94,7 @@ TEST_P(VisionCalibration, TheWalkGivesTheFeaturesOfTheTower) {
   VisionCalibrator walk(*opened.model, data, dir_ / "states", nullptr);
   walk.start(0, {});
   for (int64_t b = 0; b < walk.blocks(); ++b) {
-    walk.advance(b);
+    BlockRuns(walk, b, {}).advance();
     walk.forget_before(b);
     VisionCalibrator(*opened.model, data, dir_ / "states", nullptr).start(b + 1, {});  // a resumed run finds what it needs
   }
@@ -259,6 +260,7 @@ QuantizeReport run_killed_after(size_t stop, const std::string& out, const std::
   s.plan.select.vision = s.plan.select.projector = true;
   s.version = "test";
   s.data = &data;
+  s.mbq.distort = method == "mbq";
   QuantizeHooks hooks;
   hooks.after_unit = [&](size_t done) {
     if (done == stop) ::kill(::getpid(), SIGKILL);
@@ -286,7 +288,8 @@ TEST_P(VisionCalibrationDeathTest, KilledAndResumedGivesTheSameBytes) {
 // After the first and third block of the tower, all of them, its projectors, and the first language block.
 INSTANTIATE_TEST_SUITE_P(Units, VisionCalibrationDeathTest,
                          ::testing::Values(std::tuple("gptq", "gptq", 1), std::tuple("mbq+gptq", "mbq", 3), std::tuple("gptq", "gptq", 4), std::tuple("mbq+gptq", "mbq", 5),
-                                           std::tuple("gptq", "gptq", 6)));
+                                           std::tuple("gptq", "gptq", 6), std::tuple("mbq", "distort", 2), std::tuple("mbq", "distort", 4), std::tuple("mbq", "distort", 5),
+                                           std::tuple("mbq", "distort", 7)));
 
 }  // namespace
 }  // namespace statera

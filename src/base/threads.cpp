@@ -137,6 +137,9 @@ std::shared_ptr<Pool> pool() {
 
 }  // namespace
 
+InlineScope::InlineScope(bool on) : before_(inside) { inside = before_ || on; }
+InlineScope::~InlineScope() { inside = before_; }
+
 int num_threads() { return pool()->threads(); }
 
 void set_num_threads(int count) {

@@ -14,5 +14,16 @@ void set_num_threads(int count);  // >= 1, else Error(usage)
 // Calls body(begin, end) on pieces of [0, count) of at least `grain` items; returns when all are done. The first exception
 // of a body is thrown here.
 void parallel_for(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body);
+// While it lives, parallel_for of the thread that made it runs inline: for threads of which several work side by side already.
+class InlineScope {
+ public:
+  explicit InlineScope(bool on = true);
+  ~InlineScope();
+  InlineScope(const InlineScope&) = delete;
+  InlineScope& operator=(const InlineScope&) = delete;
+
+ private:
+  bool before_;
+};
 
 }  // namespace statera

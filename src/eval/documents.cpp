@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/strings.h"
+#include "data/records.h"
 
 namespace statera {
 namespace {
@@ -22,6 +23,19 @@ std::string text_of(const Json& entry, const std::string& field, const std::stri
   }
   throw Error(ErrorKind::bad_file, where + ": no \"" + name + "\"" +
                                        (names.empty() ? "" : " (it has " + join(names, ", ") + "; name the text's field as PATH:FIELD)"));
+}
+
+// The one column of a .parquet that is read.
+std::vector<std::string> column_of(const std::vector<ParquetColumn>& columns, const std::string& field, const std::string& path) {
+  const std::string name = field.empty() ? "text" : field;
+  std::vector<std::string> names;
+  for (const ParquetColumn& c : columns) {
+    if (c.name == name && !c.is_text) throw Error(ErrorKind::bad_file, path + ": column " + name + " is " + c.type + ", not text");
+    if (c.name == name) return {name};
+    names.push_back(c.name);
+  }
+  throw Error(ErrorKind::bad_file, path + ": has no column " + name + did_you_mean(name, names) + " (it has " + join(names, ", ") +
+                                       "; name the text's column as PATH:FIELD)");
 }
 
 }  // namespace
@@ -44,24 +58,12 @@ std::vector<Document> read_documents(const std::string& path, const std::string&
   auto add = [&](std::string text, std::string where) {
     if (!trim(text).empty()) out.push_back({std::move(text), std::move(where)});
   };
-  if (path.ends_with(".txt")) {
-    add(read_file(path, kMaxBytes), path);
-  } else if (path.ends_with(".jsonl")) {
-    const std::string text = read_file(path, kMaxBytes);
-    for (const auto& [number, line] : json_lines(text)) {
-      const std::string where = path + ": line " + std::to_string(number);
-      add(text_of(Json::parse(line, where), field, where), where);
-    }
-  } else if (path.ends_with(".json")) {
-    const Json top = Json::read_file(path, kMaxBytes);
-    const Json::Array entries = top.is_array() ? top.as_array() : Json::Array{top};
-    for (size_t i = 0; i < entries.size(); ++i) {
-      const std::string where = path + ": item " + std::to_string(i);
-      add(text_of(entries[i], field, where), where);
-    }
+  if (!is_file(path)) throw Error(ErrorKind::not_found, path + ": no such file");
+  if (reads_as(path, ".txt")) {
+    add(read_unpacked(path, kMaxBytes), path);
   } else {
-    if (!is_file(path)) throw Error(ErrorKind::not_found, path + ": no such file");
-    throw Error(ErrorKind::unsupported, path + ": texts are read from .txt, .jsonl and .json");
+    const RecordFile file(path, [&](const std::vector<ParquetColumn>& columns) { return column_of(columns, field, path); });
+    for (size_t i = 0; i < file.size(); ++i) add(text_of(file.item(i), field, file.where(i)), file.where(i));
   }
   if (out.empty()) throw Error(ErrorKind::bad_file, path + ": holds no text");
   return out;

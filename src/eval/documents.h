@@ -1,4 +1,5 @@
-// Documents: the texts of a data file, for perplexity. A .txt file is one document; of .jsonl each line, of .json each entry of the list.
+// Documents: the texts of a data file, for perplexity. A .txt file is one document; of .jsonl each line, of .json each entry of the list, of
+// .parquet each row. All but the last also with .zst behind.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +14,7 @@ struct Document {
   std::string text, where;  // "FILE: line 3"
 };
 
-// field: the member that holds the text ("text" when empty); entries may also be strings. Errors: unsupported for another ending,
+// field: the member or column that holds the text ("text" when empty); entries may also be strings. Errors: unsupported for another ending,
 // bad_file naming file and line, or when there is no text at all.
 std::vector<Document> read_documents(const std::string& path, const std::string& field);
 

@@ -9,6 +9,7 @@
 #include <fstream>
 
 #include "base/error.h"
+#include "data/test_frames.h"
 #include "eval/divergence.h"
 #include "eval/documents.h"
 #include "eval/questions.h"
@@ -162,6 +163,18 @@ class Files : public testing::Test {
   std::string folder;
 };
 
+TEST_F(Files, RowsOfAParquetAreTheDocumentsOfTheSameLines) {
+  const std::string folder = std::string(STATERA_SOURCE_DIR) + "/tests/golden/parquet/";
+  const auto rows = read_documents(folder + "texts.parquet", "body"), lines = read_documents(folder + "texts.jsonl", "body");
+  ASSERT_EQ(rows.size(), lines.size());
+  ASSERT_GT(rows.size(), 3u);
+  for (size_t i = 0; i < rows.size(); ++i) EXPECT_EQ(rows[i].text, lines[i].text);
+  EXPECT_TRUE(rows[2].where.ends_with("texts.parquet: row 2"));
+  EXPECT_NE(fault([&] { read_documents(folder + "texts.parquet", ""); }).find("has no column text (it has body, "), std::string::npos);
+  EXPECT_NE(fault([&] { read_documents(folder + "texts.parquet", "bodi"); }).find("did you mean \"body\"?"), std::string::npos);
+  EXPECT_NE(fault([&] { read_documents(folder + "texts.parquet", "number"); }).find("column number is int64, not text"), std::string::npos);
+}
+
 TEST_F(Files, DocumentsOfEveryKind) {
   EXPECT_EQ(read_documents(file("a.txt", "One\n\nTwo\n"), "").at(0).text, "One\n\nTwo\n");
   const auto lines = read_documents(file("b.jsonl", "{\"text\": \"x\"}\n\n\"y\"\n{\"text\": \" \"}\n"), "");
@@ -170,6 +183,11 @@ TEST_F(Files, DocumentsOfEveryKind) {
   EXPECT_TRUE(lines[1].where.ends_with("b.jsonl: line 3"));
   EXPECT_EQ(read_documents(file("c.json", R"([{"body": "x"}, {"body": "z"}])"), "body").at(1).text, "z");
   EXPECT_EQ(read_documents(file("d.json", R"({"text": "x"})"), "").size(), 1u);
+  EXPECT_EQ(read_documents(file("e.txt.zst", zst_raw("One\n\nTwo\n")), "").at(0).text, "One\n\nTwo\n");
+  const auto packed = read_documents(file("f.jsonl.zst", zst_raw("{\"text\": \"x\"}\n\"y\"\n")), "");
+  ASSERT_EQ(packed.size(), 2u);
+  EXPECT_TRUE(packed[1].where.ends_with("f.jsonl.zst: line 2"));
+  EXPECT_EQ(packed[1].text, "y");
 }
 
 TEST_F(Files, BrokenDocumentsAreNamedByFileAndLine) {
@@ -178,6 +196,8 @@ TEST_F(Files, BrokenDocumentsAreNamedByFileAndLine) {
   EXPECT_NE(fault([&] { read_documents(file("b.jsonl", "{\"body\": \"x\"}"), ""); }).find("PATH:FIELD"), std::string::npos);
   EXPECT_NE(fault([&] { read_documents(file("c.txt", " \n"), ""); }).find("holds no text"), std::string::npos);
   EXPECT_NE(fault([&] { read_documents(file("d.csv", "x"), ""); }).find(".txt, .jsonl and .json"), std::string::npos);
+  EXPECT_NE(fault([&] { read_documents(file("p.jsonl.zst", "{}"), ""); }).find("not readable as Zstandard"), std::string::npos);
+  EXPECT_NE(fault([&] { read_documents(file("p.parquet", "{}"), ""); }).find("p.parquet: is no Parquet file"), std::string::npos);
   EXPECT_NE(fault([&] { read_documents(folder + "/e.csv", ""); }).find("no such file"), std::string::npos);
 }
 

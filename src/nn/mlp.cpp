@@ -7,6 +7,8 @@
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/silu.h>
 
+#include <utility>
+
 #include "base/error.h"
 
 namespace statera {
@@ -42,15 +44,19 @@ GatedMlp::GatedMlp(const Scope& scope, int64_t hidden, int64_t intermediate, Act
   down_proj_ = scope.linear(names.down, hidden, intermediate, bias);
 }
 
-at::Tensor GatedMlp::inner(const at::Tensor& x, const Pass& pass) const {
+at::Tensor GatedMlp::inner(at::Tensor x, const Pass& pass) const {
   if (gate_up_proj_) {
     at::Tensor both = gate_up_proj_(x, pass);
     return activate(act_, both.slice(-1, 0, intermediate_)) * both.slice(-1, intermediate_, 2 * intermediate_);
   }
-  return activate(act_, gate_proj_(x, pass)) * up_proj_(x, pass);
+  at::Tensor gate = activate(act_, gate_proj_(x, pass));
+  return gate * up_proj_(x, pass);
 }
 
-at::Tensor GatedMlp::operator()(const at::Tensor& x, const Pass& pass) const { return down_proj_(inner(x, pass), pass); }
+at::Tensor GatedMlp::operator()(at::Tensor x, const Pass& pass) const {
+  const at::Tensor a = inner(std::move(x), pass);
+  return down_proj_(a, pass);
+}
 
 std::vector<Linear> GatedMlp::inputs() const {
   if (gate_up_proj_) return {gate_up_proj_};

@@ -26,9 +26,10 @@ class GatedMlp {
  public:
   GatedMlp() = default;
   GatedMlp(const Scope& scope, int64_t hidden, int64_t intermediate, Activation act, Bias bias, bool packed, const GatedMlpNames& names = {});
-  at::Tensor operator()(const at::Tensor& x_TH, const Pass& pass) const;
+  // By value: an input that the caller gives away is gone by the time down runs.
+  at::Tensor operator()(at::Tensor x_TH, const Pass& pass) const;
   // The product that down reads. [T, F]
-  at::Tensor inner(const at::Tensor& x_TH, const Pass& pass) const;
+  at::Tensor inner(at::Tensor x_TH, const Pass& pass) const;
   std::vector<Linear> inputs() const;
   const Linear& down() const { return down_proj_; }
   // Where up's rows lie: the layer and its first row.

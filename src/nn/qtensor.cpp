@@ -33,7 +33,17 @@ struct Grid {
   at::Tensor scale, zero;  // [N, 1], zero in the scale's dtype or undefined
 };
 
+Grid own_grid(const at::Tensor& w_Ng, const QSpec& spec) {
+  const double steps = spec.qmax() - spec.qmin();
+  const at::Tensor low = at::amin(w_Ng, {1}, true), span = at::amax(w_Ng, {1}, true) - low;
+  Grid g;
+  g.scale = span.clamp_min(kLeastOwnRange) / steps;
+  g.zero = (low / g.scale).round().neg().clamp(0, steps) + spec.qmin();
+  return g;
+}
+
 Grid grid_of(const at::Tensor& w_Ng, const QSpec& spec) {
+  if (spec.own_range && !spec.symmetric) return own_grid(w_Ng, spec);
   at::Tensor low = at::amin(w_Ng, {1}, true).clamp_max(0);
   at::Tensor high = at::amax(w_Ng, {1}, true).clamp_min(0);
   Grid g;
@@ -51,6 +61,7 @@ Grid grid_of(const at::Tensor& w_Ng, const QSpec& spec) {
 
 at::Tensor codes_of(const at::Tensor& w_Ng, const Grid& g, const QSpec& spec) {
   at::Tensor scaled = w_Ng / g.scale;
+  if (spec.own_range && g.zero.defined()) scaled = scaled.round();
   if (g.zero.defined()) scaled = scaled + g.zero;
   return scaled.round().clamp(spec.qmin(), spec.qmax()).to(at::kChar);
 }

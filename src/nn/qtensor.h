@@ -8,13 +8,17 @@
 
 namespace statera {
 
+constexpr double kLeastOwnRange = 1e-5;
+
 struct QSpec {
   int bits = 4;          // 2..8
   int64_t group = 128;   // columns that share a scale; -1: the whole row (channel). The last group of a row may be shorter
   bool symmetric = true; // no zero points
+  bool own_range = false; // asymmetric: how scale and zero point are found, see rtn(). Nothing in files tells it
   int64_t groups(int64_t columns) const { return group <= 0 ? 1 : (columns + group - 1) / group; }
   int qmin() const { return -(1 << (bits - 1)); }
   int qmax() const { return (1 << (bits - 1)) - 1; }
+  QSpec whole_rows() const { return {bits, -1, symmetric, own_range}; }
   bool operator==(const QSpec&) const = default;
 };
 
@@ -38,6 +42,9 @@ struct QTensor {
 // Round-to-nearest with the arithmetic of compressed-tensors (docs/formats.md): symmetric scale = max|w| / ((qmax-qmin)/2), asymmetric
 // scale = (max-min)/(2^b-1) over ranges widened to hold 0; half-to-even; zero scales become the epsilon of the scale's dtype.
 // W: floating [N, K]. scale_dtype is the dtype of W; arithmetic is done in it, as the reference does.
+// With own_range asymmetric groups are rounded as MBQ's code does: the range is [min, max] of the group's own weights, whether it holds 0
+// or not, and no narrower than 1e-5; zero = qmin + clamp(-round(min/scale)), so that groups of one sign saturate; the weight is rounded
+// before the zero point is added: clamp(round(w/scale) + zero).
 QTensor rtn(const at::Tensor& W_NK, const QSpec& spec);
 
 }  // namespace statera

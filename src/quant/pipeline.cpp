@@ -10,15 +10,16 @@
 #include <filesystem>
 #include <future>
 #include <map>
-#include <set>
 
 #include "base/error.h"
 #include "base/strings.h"
+#include "base/threads.h"
 #include "quant/calib/forward.h"
 #include "quant/calib/vision.h"
 #include "quant/journal_report.h"
 #include "quant/load_check.h"
 #include "quant/manifest.h"
+#include "quant/memory_plan.h"
 #include "quant/planning.h"
 #include "quant/recipes/resolved.h"
 #include "quant/report_html.h"
@@ -33,7 +34,6 @@ namespace statera {
 namespace {
 
 constexpr const char* kLearned = "learned.json.state";  // what steps learned from gradients
-constexpr uint64_t kBaseRam = 256u << 20;  // program, LibTorch and bookkeeping
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -71,7 +71,7 @@ Json options_json(const QuantizeSettings& s) {
 }
 
 // What scales were found for: on these a run that takes them over must agree.
-const std::vector<std::string> kScaleKeys = {"method", "model_type", "tensors", "w_bits", "w_group", "symmetric", "a_bits", "overrides", "target_bits"};
+const std::vector<std::string> kScaleKeys = {"method", "model_type", "tensors", "w_bits", "w_group", "symmetric", "a_bits", "overrides", "target_bits", "parity", "awq_clip"};
 
 Json scale_settings(const CheckpointSource& source, const QuantizeSettings& s) {
   std::string shapes;
@@ -86,8 +86,10 @@ Json scale_settings(const CheckpointSource& source, const QuantizeSettings& s) {
   for (const char* key : {"w_bits", "w_group", "symmetric", "a_bits", "seed", "search_tokens", "propagate", "smooth_alpha", "data"}) {
     if (const Json* value = options.find(key)) j.set(key, *value);
   }
+  const std::vector<std::string> methods = recipe_methods(s.method);
+  if (std::find(methods.begin(), methods.end(), "awq") != methods.end()) j.set("awq_clip", s.awq.clip);
   const Json recipe = resolved_recipe(s);
-  for (const char* key : {"steps", "overrides", "target_bits"}) {
+  for (const char* key : {"steps", "overrides", "target_bits", "parity"}) {
     if (const Json* value = recipe.find(key)) j.set(key, *value);
   }
   return j;
@@ -152,9 +154,10 @@ Recipe recipe_of(const QuantizeSettings& s) {
   options.search_tokens = s.search_tokens;
   options.data_tokens = s.data ? s.data->summary.tokens : 0;
   options.smooth_alpha = s.smooth_alpha;
-  options.awq_clip = s.awq_clip;
+  options.awq = s.awq;
   options.gptq = s.gptq;
   options.mbq = s.mbq;
+  options.stored = s.scales;
   Recipe recipe = make_recipe(s.method, options);
   return s.scales ? reuse_scales(std::move(recipe), *s.scales) : std::move(recipe);
 }
@@ -163,69 +166,23 @@ bool wants_data(const Recipe& recipe) {
   return std::any_of(recipe.begin(), recipe.end(), [](const auto& step) { return step->needs_data(); });
 }
 
+bool wants_original(const Recipe& recipe) {
+  return std::any_of(recipe.begin(), recipe.end(), [](const auto& step) { return step->needs_original(); });
+}
+
 bool is_block(const UnitPlan& unit) { return unit.language && unit.block >= 0; }
-bool is_head(const UnitPlan& unit) { return !unit.vision && unit.block < 0; }
 
 // Whether pictures are run through the tower: its blocks or projectors are quantized by what they see.
 bool looks_at_tower(const OutputPlan& plan, const QuantizeSettings& s) {
   return s.data && std::any_of(plan.units.begin(), plan.units.end(), [](const UnitPlan& u) { return u.vision && !u.layers.empty(); });
 }
 
-// Of samples in the staging folder: two block ends and what the tower adds to blocks; with the tower its own, too.
+// Of samples in the staging folder: two block ends and what the tower adds to blocks; with the tower its own, too; all of it twice beside a
+// walk on unrounded blocks.
 uint64_t sample_bytes(const Model& model, const OutputPlan& plan, const QuantizeSettings& s) {
   if (!s.data) return 0;
-  return 3 * Calibrator::state_bytes(model, *s.data) + (looks_at_tower(plan, s) ? VisionCalibrator::disk_bytes(model, *s.data) : 0);
-}
-
-// Elements of the grams and their chunks of rows of all experts of a block that are watched at once: those before their down_proj, or
-// those behind.
-int64_t expert_grams(const OutputPlan& plan, const UnitPlan& unit) {
-  constexpr int64_t kChunk = 2064;
-  std::set<std::pair<std::string, int64_t>> inputs;  // layers of an expert that read the same input have one gram
-  std::map<int64_t, int64_t> by_width;
-  for (size_t i : unit.layers) {
-    const LayerPlan& l = plan.layers[i];
-    if (l.site->role != Role::expert || !inputs.emplace(l.site->path.substr(0, l.site->path.rfind('.')), l.stored.in).second) continue;
-    by_width[l.stored.in] += l.stored.in * (l.stored.in + kChunk);
-  }
-  int64_t most = 0;
-  for (const auto& [width, elements] : by_width) most = std::max(most, elements);
-  return most;
-}
-
-// A block's rounded weights in fp32, the widest gram with its factor and a copy, one sample's activations, one sample's pictures, the rows
-// kept for the report.
-uint64_t calibration_ram(const OutputPlan& plan, const CalibData& data) {
-  int64_t weights = 0, width = 0, widest = 0, inputs = 0, activations = 0, grams = 0;
-  for (const UnitPlan& unit : plan.units) {
-    int64_t sum = 0, read = 0, both = 0;
-    for (size_t i : unit.layers) {
-      const StoredLinear& l = plan.layers[i].stored;
-      sum += l.out * l.in;
-      read += l.in;
-      width = std::max(width, l.in);
-      both = std::max(both, l.in + (is_head(unit) ? 0 : l.out));  // logits are made a few rows at a time
-    }
-    grams = std::max(grams, expert_grams(plan, unit));
-    weights = std::max(weights, sum);
-    inputs = std::max(inputs, read);
-    widest = std::max(widest, both);
-    activations = std::max(activations, (unit.vision ? data.most_patches : data.summary.longest) * both);
-  }
-  const int64_t rows = std::min(2 * Evidence::kRowsPerKind, data.summary.tokens);
-  return static_cast<uint64_t>(weights * 5 + 5 * width * width * 4 + grams * 4 + activations * 4 * 8 + data.most_patches * 4 * 32768 +
-                               rows * (inputs + 4 * widest) * 4);
-}
-
-uint64_t expected_ram(const OutputPlan& plan) {
-  // A layer at a time: its pages, its codes (a byte each), its encoded tensors.
-  uint64_t layer = 0;
-  for (const LayerPlan& l : plan.layers) {
-    uint64_t encoded = 0;
-    for (const TensorPlan& t : l.tensors) encoded += t.bytes();
-    layer = std::max(layer, l.source_bytes() + static_cast<uint64_t>(l.stored.out * l.stored.in) + 2 * encoded);
-  }
-  return kBaseRam + layer;
+  const uint64_t walks = wants_original(recipe_of(s)) ? 2 : 1;
+  return walks * (3 * Calibrator::state_bytes(model, *s.data) + (looks_at_tower(plan, s) ? VisionCalibrator::disk_bytes(model, *s.data) : 0));
 }
 
 class Run {
@@ -246,10 +203,11 @@ class Run {
     if (settings.scales) check_scales_fit(*settings.scales, scale_settings(source, settings), kScaleKeys);
     sides_ = side_files(source.checkpoint().directory());
     run_ = run_json(model, source, settings, plan_);
-    describe(out);
+    describe(model, out);
     if (settings.max_ram && report_.expected_ram > settings.max_ram) {
-      throw Error(ErrorKind::memory, "about " + human_bytes(static_cast<double>(report_.expected_ram)) +
-                                         " of memory are needed, --max-ram allows " + human_bytes(static_cast<double>(settings.max_ram)));
+      throw Error(ErrorKind::memory, "about " + human_bytes(static_cast<double>(report_.expected_ram)) + " of memory are needed, --max-ram allows " +
+                                         human_bytes(static_cast<double>(settings.max_ram)) + ": the smallest that holds is --max-ram " +
+                                         std::to_string(report_.expected_ram));
     }
   }
 
@@ -288,7 +246,7 @@ class Run {
   }
 
  private:
-  void describe(const std::string& out) {
+  void describe(const Model& model, const std::string& out) {
     QuantizeReport& r = report_;
     r.out = out;
     r.method = settings_.method;
@@ -311,9 +269,13 @@ class Run {
     r.warnings = settings_.notes;
     r.warnings.insert(r.warnings.end(), plan_.warnings.begin(), plan_.warnings.end());
     for (const std::string& name : sides_.left_out) r.warnings.push_back(name + " is not carried over (a pickle or too large)");
-    r.expected_ram = expected_ram(plan_);
+    r.expected_ram = rounding_ram(plan_);
     if (const CalibData* data = settings_.data) {
-      r.expected_ram += calibration_ram(plan_, *data);
+      const CalibrationRam ram = calibration_ram(plan_, model, settings_, recipe_);
+      r.expected_ram += ram.least;
+      run_memory_ = run_memory(ram, r.expected_ram, settings_.max_ram);
+      const bool waits = std::any_of(recipe_.begin(), recipe_.end(), [](const auto& step) { return step->phased(); });
+      r.quick_ram = (waits ? run_memory_.waiting : 0) + (run_memory_.side_by_side ? ram.run * static_cast<uint64_t>(num_threads() - 1) : 0);
       const CalibSummary& d = data->summary;
       r.data = QuantizeReport::Data{d.hash, d.bundled, d.samples, d.tokens, d.vision_tokens, d.answer_tokens};
       r.warnings.insert(r.warnings.end(), d.notes.begin(), d.notes.end());
@@ -355,7 +317,8 @@ class Run {
     const auto begin = std::chrono::steady_clock::now();
     uint64_t bytes = 0;
     UnitContext context{model, source_, plan_, format_named(settings_.plan.format), shards, progress, hooks.cancel,
-                        calibrator_ ? &*calibrator_ : nullptr, vision_ ? &*vision_ : nullptr, hooks.progress, settings_.propagate_original, &times_};
+                        calibrator_ ? &*calibrator_ : nullptr, vision_ ? &*vision_ : nullptr,
+                        original_ ? &*original_ : nullptr, original_vision_ ? &*original_vision_ : nullptr, hooks.progress, run_memory_, settings_.propagate_original, &times_};
     std::future<void> pending;  // the previous unit on its way to disk
     auto settle = [&] {
       if (!pending.valid()) return;
@@ -389,29 +352,42 @@ class Run {
   void calibrate(const Model& model, const Staging& staging, const QuantizeHooks& hooks, size_t resumed) {
     if (!settings_.data) return;
     calibrator_.emplace(model, *settings_.data, staging.folder(), hooks.cancel);
+    if (wants_original(recipe_)) original_.emplace(model, *settings_.data, staging.folder(), hooks.cancel, "original-activations-");
     const UnitPlan* next = resumed < plan_.units.size() ? &plan_.units[resumed] : nullptr;
     if (looks_at_tower(plan_, settings_)) {
       check(std::any_of(plan_.units.begin(), plan_.units.end(), [](const UnitPlan& u) { return u.vision && u.block < 0; }), "a tower without projector");
       vision_.emplace(model, *settings_.data, staging.folder(), hooks.cancel);
+      if (original_) original_vision_.emplace(model, *settings_.data, staging.folder(), hooks.cancel, "original-pictures-");
       const bool learns = std::any_of(recipe_.begin(), recipe_.end(), [](const auto& step) { return step->needs_gradients(); });
       if (next && next->vision) {
         if (learns && !is_file(staging.folder() + "/" + kLearned)) calibrator_->start(0, hooks.progress);
-        return vision_->start(next->block >= 0 ? next->block : vision_->blocks(), hooks.progress);
+        const int64_t place = next->block >= 0 ? next->block : vision_->blocks();
+        vision_->start(place, hooks.progress);
+        if (original_vision_) original_vision_->start_beside(*vision_, place);
+        return;
       }
-      return calibrator_->resume(next && is_block(*next) ? next->block : calibrator_->blocks());
+      const int64_t place = next && is_block(*next) ? next->block : calibrator_->blocks();
+      calibrator_->resume(place);
+      if (original_) original_->resume(place);
+      return;
     }
     int64_t block = calibrator_->blocks();
     for (size_t i = resumed; i < plan_.units.size() && block == calibrator_->blocks(); ++i) {
       if (is_block(plan_.units[i])) block = plan_.units[i].block;
     }
     calibrator_->start(block, hooks.progress);
+    if (original_) original_->start_beside(*calibrator_, block);
   }
 
   // Of activations, what neither this unit nor a later one reads; the units before it are in the journal.
   void forget_before(const UnitPlan& unit) const {
-    if (vision_ && unit.vision) return vision_->forget_before(unit.block >= 0 ? unit.block : vision_->blocks());
-    if (vision_) vision_->forget();
-    if (calibrator_ && is_block(unit)) calibrator_->forget_before(unit.block);
+    auto forget = [&](const std::optional<Calibrator>& language, const std::optional<VisionCalibrator>& vision) {
+      if (vision && unit.vision) return vision->forget_before(unit.block >= 0 ? unit.block : vision->blocks());
+      if (vision) vision->forget();
+      if (language && is_block(unit)) language->forget_before(unit.block);
+    };
+    forget(calibrator_, vision_);
+    forget(original_, original_vision_);
   }
 
   // Lets steps that ask for it see gradients, once per output: what they learned lies in the staging folder.
@@ -500,7 +476,8 @@ class Run {
     if (settings_.data) report_.experts = reported_experts(staging.done(), plan_);
     if (report_.experts && !report_.experts->unreached.empty()) report_.warnings.push_back(unreached_warning(*report_.experts));
     report_.scales = reported_scales(staging.done());
-    if (!report_.scales.empty()) {
+    const auto& done = staging.done();
+    if (!report_.scales.empty() || std::any_of(done.begin(), done.end(), [](const JournalEntry& e) { return !e.clips.empty(); })) {
       std::filesystem::create_directory(staging.folder() + "/" + kScalesFolder);
       const std::string path = staging.folder() + "/" + kScalesName;
       write_scales(path, scale_settings(source_, settings_), staging.done());
@@ -525,9 +502,10 @@ class Run {
   SideFiles sides_;
   Json run_;
   QuantizeReport report_;
-  std::optional<Calibrator> calibrator_;
-  std::optional<VisionCalibrator> vision_;  // when the tower is calibrated
+  std::optional<Calibrator> calibrator_, original_;  // the second: on unrounded blocks, for steps that ask for it
+  std::optional<VisionCalibrator> vision_, original_vision_;  // when the tower is calibrated
   std::map<std::string, double> times_;  // seconds by phase
+  RunMemory run_memory_;
 };
 
 }  // namespace
@@ -539,6 +517,11 @@ void check_settings(const QuantizeSettings& s) {
   if (w.bits < 2 || w.bits > 8) throw Error(ErrorKind::usage, "--w-bits must be between 2 and 8, is " + std::to_string(w.bits));
   if (w.group == 0 || w.group < -1)
     throw Error(ErrorKind::usage, "--w-group must be positive, or -1 for one scale per row; is " + std::to_string(w.group));
+  const auto& overrides = s.plan.select.overrides;
+  if (w.own_range && w.symmetric && std::none_of(overrides.begin(), overrides.end(), [](const Override& o) { return o.symmetric == false; }))
+    throw Error(ErrorKind::usage, "--parity own-ranges is about asymmetric weights, and all are symmetric: give --asym");
+  if (s.propagate_original && wants_original(recipe_of(s)))
+    throw Error(ErrorKind::usage, "--mbq-distort tries scales on what quantized blocks give: leave out --propagate original");
   if (!s.plan.act) return;
   if (s.plan.act->bits != 8) throw Error(ErrorKind::usage, "--a-bits must be 16 (floating) or 8, is " + std::to_string(s.plan.act->bits));
   if (w.group != -1) throw Error(ErrorKind::usage, "--a-bits 8 takes one scale per row of the weights: give --w-group -1");

@@ -33,11 +33,14 @@ struct QuantizeSettings {
   std::optional<double> target_bits; // bits per quantized weight, scales included, that a choice of bits by layer may spend (sensitivity.h)
   std::vector<std::string> targets;  // what must load the result (targets.h); a rule that it breaks is an error
   std::vector<std::string> notes;    // for the report
-  bool awq_clip = false;
+  AwqSettings awq;
   GptqSettings gptq;
   MbqSettings mbq;
   const ScaleSet* scales = nullptr;  // folded in place of those that the method would choose
 };
+
+// Memory that calibrated runs are expected to keep from one temporary to the next (nn/buffers.h).
+inline constexpr uint64_t kKeptBuffers = uint64_t{128} << 20;
 
 // Whether the method's recipe looks at calibration samples.
 bool needs_data(const QuantizeSettings& settings);

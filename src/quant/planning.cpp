@@ -77,7 +77,7 @@ PlanDetails plan_details(const OutputPlan& plan, const CheckpointSource& source,
     }
   }
   out.disk_bytes = output_bytes + state_bytes;
-  out.time = estimate_time(plan, recipe_methods(s.method), s.data, s.search_tokens);
+  out.time = estimate_time(plan, s);
   for (const std::string& target : known_targets()) {
     for (const Refusal& r : refusals(plan, target)) out.refusals.emplace_back(r.target, r.reason);
   }

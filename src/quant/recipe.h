@@ -6,6 +6,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -24,6 +25,7 @@ namespace statera {
 
 class Model;
 class Stack;
+struct ScaleSet;  // scales_file.h
 
 // What a step gathers at one linear layer while a block runs over the samples; it lives for one phase of one block.
 class Accumulator {
@@ -54,6 +56,15 @@ struct ScaleRecord {
   double ratio = 0;                  // smoothquant: its alpha
   std::vector<double> losses = {};   // of every ratio tried, ratio 0 (round-to-nearest) first; empty: nothing was searched
   std::optional<double> rho = {};    // mbq: weight of vision beside answer tokens, floored
+  at::Tensor mean_abs_K = {};        // f32, of the readers' input: what the candidates were made of; undefined: nothing was searched
+};
+
+// What a search for narrower ranges chose for one layer: of row n, group g magnitudes up to max|w| * (1 - shrink[n, g] / steps) are kept, w with
+// the scales folded in.
+struct ClipRecord {
+  std::string layer;  // path
+  at::Tensor shrink_NG;  // u8
+  int64_t steps = 0;
 };
 
 // One phase of one block, as a step's apply sees it. Layers outside blocks (head; projectors) come as a block of their own with index -1, in one
@@ -74,6 +85,10 @@ class BlockJob {
   virtual int64_t rows() const = 0;
   // What watch() returned for this layer, filled; nullptr when it returned nothing.
   virtual Accumulator* statistics(const LinearSite& site) = 0;
+  // Runs the block as it stands over the samples once more; the accumulators see the inputs of their layers. rounded: on what the blocks before give as they
+  // were rounded; original: on what they give unrounded, for steps that ask for it (Step::needs_original).
+  enum class Inputs { rounded, original };
+  virtual void observe(Inputs inputs, const std::map<const LinearSite*, Accumulator*>& into) = 0;
   // The layer is done: its QTensor is encoded and written, and serves the block's next run. Exactly once per layer. `error` is measured
   // when absent. NaN or zero scales are Error(bad_file) naming the layer.
   virtual void finish(const LinearSite& site, QTensor q, std::optional<RoundingError> error = {}) = 0;
@@ -83,6 +98,8 @@ class BlockJob {
   [[noreturn]] virtual void refuse(const LinearSite& site, std::string_view reason) const = 0;
   // Scales of a group, for the report and scales.safetensors. Told by fold_group().
   virtual void scaled(ScaleRecord record) = 0;
+  // Ranges of a layer's weight, for scales.safetensors.
+  virtual void clipped(ClipRecord record) = 0;
   // A parameter of this block that the checkpoint keeps floating gets another value (a norm that took up a scale): same shape, stored
   // in its old dtype. `name` is internal, with ".weight" or ".bias".
   virtual void rewrite(const std::string& name, const at::Tensor& value) = 0;
@@ -93,8 +110,10 @@ class Step {
   virtual ~Step() = default;
   // Whether it needs samples run through the model: watch() and the statistics of apply().
   virtual bool needs_data() const { return false; }
-  // Whether apply() sees one phase of Topology::phases at a time, its inputs collected after the earlier phases were rounded. Otherwise
-  // it sees all layers of the block at once.
+  // Whether it also looks at what unrounded blocks give (BlockJob::observe): the samples then run through the stack twice, side by side.
+  virtual bool needs_original() const { return false; }
+  // Whether apply() sees one phase of Topology::phases at a time, its inputs collected after the earlier phases were rounded; it then changes
+  // nothing but the layers that it finishes. Otherwise it sees all layers of the block at once.
   virtual bool phased() const { return false; }
   // Whether all that apply() does is to choose scales and fold them (fold_group): then scales of an earlier run may take its place.
   virtual bool only_scales() const { return false; }
@@ -130,7 +149,14 @@ struct MbqSettings {
   bool squared = false;      // mean squared error instead of mean absolute error
   bool own_mean = false;     // each modality normalised by its own count
   bool median_floor = true;  // no block's rho below the median of all
-  bool tie_heads = false;    // scales for v and o under grouped-query attention, too: heads that share a value share its scales
+  bool distort = false;      // candidates run on what the rounded blocks before give, judged against the unrounded block on unrounded inputs
+  bool tie_heads = false;    // scales between v and o under grouped-query attention, too: query heads that share a value head share its scales
+};
+
+// How awq searches (methods/awq).
+struct AwqSettings {
+  bool clip = false;       // a search for clipped ranges after the scales
+  bool tie_heads = false;  // as mbq's
 };
 
 // How gptq rounds (methods/gptq/algo.h).
@@ -146,9 +172,10 @@ struct RecipeOptions {
   int64_t search_tokens = 4096;  // input rows that a searching step keeps per layer; 0: all
   int64_t data_tokens = 0;       // rows that will be shown
   double smooth_alpha = 0.5;     // smoothquant: 0 leaves activations as they are, 1 makes them even
-  bool awq_clip = false;         // awq: a search for clipped ranges after the scales
+  AwqSettings awq;
   GptqSettings gptq;
   MbqSettings mbq;
+  const ScaleSet* stored = nullptr;  // what an earlier run chose is taken over
 };
 
 struct Method {

@@ -204,12 +204,13 @@ Json QuantizeReport::this_run() const {
                  {"checking_seconds", checking_seconds},
                  {"phase_seconds", std::move(phases)},
                  {"gigabytes_per_second", gigabytes_per_second},
+                 {"quick_ram", quick_ram},
                  {"peak_rss", peak_rss}});
 }
 
 Json QuantizeReport::to_json() const {
   Json j = record();
-  j.set("this_run", planned_only ? object({{"out", out}}) : this_run());
+  j.set("this_run", planned_only ? object({{"out", out}, {"quick_ram", quick_ram}}) : this_run());
   return j;
 }
 
@@ -232,7 +233,7 @@ std::string QuantizeReport::to_text() const {
   }
   if (planned_only) {
     for (const auto& [name, bytes] : files) t += fmt::format("  {:>14}  {}\n", bytes, name);
-    t += fmt::format("memory needed: about {}\n", size(expected_ram));
+    t += fmt::format("memory needed: about {}", size(expected_ram)) + (quick_ram ? fmt::format(", and {} that make it faster\n", size(quick_ram)) : "\n");
     if (plan) t += plan->to_text();
   } else {
     t += "relative error of the weights, mean and worst:\n";

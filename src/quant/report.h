@@ -80,7 +80,7 @@ struct QuantizeReport {
   std::optional<Experts> experts;  // of calibrated runs
   std::vector<std::string> warnings;
   int64_t units = 0, resumed_units = 0;
-  uint64_t expected_ram = 0, peak_rss = 0;
+  uint64_t expected_ram = 0, quick_ram = 0, peak_rss = 0;  // needed, as planned; beyond that, for speed; found
   double seconds = 0, rounding_seconds = 0, checking_seconds = 0;
   double gigabytes_per_second = 0;  // source bytes of this run over rounding_seconds
   std::vector<std::pair<std::string, double>> phase_seconds;  // of this run

@@ -346,7 +346,7 @@ std::string run_section(const Report& r) {
   std::sort(times.begin(), times.end(), [](const Bar& a, const Bar& b) { return a.length > b.length; });
   return "<section><h2>This run</h2><p class=\"mute\">Differs from run to run" +
          std::string(r.resumed_units ? fmt::format("; {} of {} blocks were done by an earlier, interrupted one", r.resumed_units, r.units) : "") + ".</p>" + bars(times) +
-         list({{"time in all", human_seconds(r.seconds)}, {"peak memory", size(r.peak_rss)}, {"memory expected", size(r.expected_ram)}}) + "</section>\n";
+         list({{"time in all", human_seconds(r.seconds)}, {"peak memory", size(r.peak_rss)}, {"memory expected", size(r.expected_ram + r.quick_ram)}}) + "</section>\n";
 }
 
 std::string layer_section(const Report& r) {

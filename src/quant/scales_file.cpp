@@ -13,6 +13,7 @@ namespace statera {
 namespace {
 
 constexpr const char* kVersionKey = "statera_scales";
+constexpr const char *kClip = ".clip", *kMean = ".mean";
 
 class ReuseStep : public Step {
  public:
@@ -38,6 +39,14 @@ class ReuseStep : public Step {
   const ScaleSet& scales_;
 };
 
+Json clip_json(const std::string& block, const ClipRecord& c) {
+  Json j = Json::object();
+  j.set("block", block);
+  j.set("layer", c.layer);
+  j.set("steps", c.steps);
+  return j;
+}
+
 Json entry_json(const std::string& tensor, const std::string& block, const ScaleRecord& r) {
   Json j = Json::object();
   j.set("tensor", tensor);
@@ -54,7 +63,7 @@ Json entry_json(const std::string& tensor, const std::string& block, const Scale
 
 void write_scales(const std::string& path, const Json& settings, const std::vector<JournalEntry>& units) {
   NamedTensors tensors;
-  Json groups = Json::array();
+  Json groups = Json::array(), clips = Json::array();
   std::map<std::string, int> times;
   for (const JournalEntry& unit : units) {
     for (const ScaleRecord& r : unit.scales) {
@@ -62,16 +71,21 @@ void write_scales(const std::string& path, const Json& settings, const std::vect
       if (const int nth = ++times[name]; nth > 1) name += "#" + std::to_string(nth);
       groups.push(entry_json(name, unit.unit, r));
       tensors.emplace_back(name, r.scale_C.to(at::kFloat));
+      if (r.mean_abs_K.defined()) tensors.emplace_back(name + kMean, r.mean_abs_K);
+    }
+    for (const ClipRecord& c : unit.clips) {
+      clips.push(clip_json(unit.unit, c));
+      tensors.emplace_back(c.layer + kClip, c.shrink_NG);
     }
   }
-  write_safetensors(path, tensors, {{kVersionKey, "1"}, {"settings", settings.dump()}, {"groups", groups.dump()}});
+  write_safetensors(path, tensors, {{kVersionKey, "2"}, {"settings", settings.dump()}, {"groups", groups.dump()}, {"clips", clips.dump()}});
 }
 
 ScaleSet read_scales(const std::string& path) {
   const SafetensorsFile file(path);
   std::map<std::string, std::string> text(file.metadata().begin(), file.metadata().end());
-  if (text[kVersionKey] != "1") throw Error(ErrorKind::bad_file, path + ": holds no scales of a quantization (or of another version)");
-  ScaleSet out{path, sha256_file(path), Json::parse(text["settings"], path), {}};
+  if (text[kVersionKey] != "2") throw Error(ErrorKind::bad_file, path + ": holds no scales of a quantization (or of another version)");
+  ScaleSet out{path, sha256_file(path), Json::parse(text["settings"], path), {}, {}};
   const Json groups = Json::parse(text["groups"], path);
   for (const Json& g : groups.as_array(path)) {
     ScaleSet::Entry e{g.at("block", path).as_string(path), {}};
@@ -80,9 +94,21 @@ ScaleSet read_scales(const std::string& path) {
     e.record.ratio = g.at("ratio", path).as_double(path);
     for (const Json& l : g.at("losses", path).as_array(path)) e.record.losses.push_back(l.as_double(path));
     if (const Json* rho = g.get("rho")) e.record.rho = rho->as_double(path);
-    e.record.scale_C = file.tensor(g.at("tensor", path).as_string(path)).clone();
+    const std::string tensor = g.at("tensor", path).as_string(path);
+    e.record.scale_C = file.tensor(tensor).clone();
+    if (file.find(tensor + kMean)) e.record.mean_abs_K = file.tensor(tensor + kMean).clone();
     if (e.record.scale_C.dim() != 1 || e.record.scale_C.scalar_type() != at::kFloat) throw Error(ErrorKind::bad_file, path + ": scales that are no row of F32");
     out.entries.push_back(std::move(e));
+  }
+  const Json clips = Json::parse(text["clips"], path);
+  for (const Json& c : clips.as_array(path)) {
+    ScaleSet::Clip clip{c.at("block", path).as_string(path), {c.at("layer", path).as_string(path), {}, c.at("steps", path).as_int(path)}};
+    clip.record.shrink_NG = file.tensor(clip.record.layer + kClip);
+    if (clip.record.shrink_NG.dim() != 2 || clip.record.shrink_NG.scalar_type() != at::kByte || clip.record.steps < 1)
+      throw Error(ErrorKind::bad_file, path + ": ranges of " + clip.record.layer + " that are no matrix of U8");
+    if (clip.record.steps > 256 || (clip.record.shrink_NG.numel() > 0 && clip.record.shrink_NG.max().item<int64_t>() >= clip.record.steps))
+      throw Error(ErrorKind::bad_file, path + ": ranges of " + clip.record.layer + " that leave nothing");
+    out.clips.push_back(std::move(clip));
   }
   return out;
 }

@@ -1,5 +1,5 @@
-// scales.safetensors: the scales that a run folded, by block and group, with all that they were found for; and the step that folds them
-// again, without data. Lies in the folder "calibration" of an output: engines load every *.safetensors beside config.json as weights.
+// scales.safetensors: the scales that a run folded, by block and group, and the ranges it clipped layers to, with all that they were found
+// for; and the step that folds scales again, without data (ranges are awq's to take over). Lies in the folder "calibration" of an output: engines load every *.safetensors beside config.json as weights.
 #pragma once
 
 #include <memory>
@@ -20,13 +20,18 @@ struct ScaleSet {
     std::string block;  // internal path, "model.layers.3"
     ScaleRecord record;
   };
+  struct Clip {
+    std::string block;
+    ClipRecord record;  // its tensor is a view of the file
+  };
   std::string path, sha256;
   Json settings;               // what the scales were found for and with
   std::vector<Entry> entries;  // in the order of folding
+  std::vector<Clip> clips = {};
 };
 
-// One f32 tensor per entry, "<block>.<group>" (with "#2" behind it where a group was scaled twice); `settings` and ratios, losses and rho in the
-// metadata. Written atomically and synced.
+// One f32 tensor per entry, "<block>.<group>" (with "#2" behind it where a group was scaled twice), beside it "<name>.mean" where
+// scales were searched for; one u8 tensor per clipped layer, "<layer>.clip"; `settings` and ratios, losses and rho in the metadata. Written atomically and synced.
 void write_scales(const std::string& path, const Json& settings, const std::vector<JournalEntry>& units);
 // Error(bad_file) for what is no such file, Error(not_found).
 ScaleSet read_scales(const std::string& path);

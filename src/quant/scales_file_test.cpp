@@ -19,10 +19,11 @@ namespace {
 std::vector<JournalEntry> units() {
   JournalEntry a, b;
   a.unit = "model.layers.0";
-  a.scales.push_back({.group = "input_layernorm", .readers = {"q", "k"}, .scale_C = at::full({4}, 2.0), .ratio = 0.25, .losses = {3, 1, 2}, .rho = 0.1});
+  a.scales.push_back({.group = "input_layernorm", .readers = {"q", "k"}, .scale_C = at::full({4}, 2.0), .ratio = 0.25, .losses = {3, 1, 2}, .rho = 0.1, .mean_abs_K = at::full({4}, 7.0)});
   a.scales.push_back({.group = "up_proj", .readers = {"down"}, .scale_C = at::full({6}, 0.5), .ratio = 0.1});
   a.scales.push_back({.group = "input_layernorm", .readers = {"q", "k"}, .scale_C = at::full({4}, 3.0), .ratio = 0.5});
   b.unit = "model.layers.1";
+  b.clips.push_back({"model.layers.1.mlp.up_proj", at::full({3, 2}, 4, at::kByte), 20});
   return {a, b};
 }
 
@@ -59,7 +60,22 @@ TEST(ScalesFile, WhatWasWrittenIsReadInTheOrderOfFolding) {
     EXPECT_EQ(got.entries[i].record.losses, wanted[i].losses);
     EXPECT_EQ(got.entries[i].record.rho, wanted[i].rho);
     EXPECT_TRUE(at::equal(got.entries[i].record.scale_C, wanted[i].scale_C));
+    ASSERT_EQ(got.entries[i].record.mean_abs_K.defined(), i == 0);
+    if (i == 0) { EXPECT_TRUE(at::equal(got.entries[i].record.mean_abs_K, wanted[i].mean_abs_K)); }
   }
+  ASSERT_EQ(got.clips.size(), 1u);
+  EXPECT_EQ(got.clips[0].block, "model.layers.1");
+  EXPECT_EQ(got.clips[0].record.layer, "model.layers.1.mlp.up_proj");
+  EXPECT_EQ(got.clips[0].record.steps, 20);
+  EXPECT_TRUE(at::equal(got.clips[0].record.shrink_NG, at::full({3, 2}, 4, at::kByte)));
+}
+
+TEST(ScalesFile, RangesThatLeaveNothingAreRefused) {
+  TempDir dir;
+  auto broken = units();
+  broken[1].clips[0].shrink_NG[2][1] = 20;
+  write_scales(dir / "s.safetensors", settings(4), broken);
+  EXPECT_NE(message_of([&] { read_scales(dir / "s.safetensors"); }).find("model.layers.1.mlp.up_proj that leave nothing"), std::string::npos);
 }
 
 TEST(ScalesFile, OtherSettingsAreRefusedByName) {

@@ -1,6 +1,7 @@
 // Folders, the lock and the lines of the journal. A torn last line (killed while appending) is dropped.
 #include "quant/staging.h"
 
+#include <ATen/ops/empty.h>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <unistd.h>
@@ -20,6 +21,7 @@ namespace {
 
 constexpr const char* kJournal = "journal.jsonl";
 constexpr const char* kMark = ".partial-";
+constexpr const char* kMean = ".mean";
 constexpr size_t kIdLength = 16;
 
 bool is_partial_of(const std::string& name, const std::string& target_name) {
@@ -95,14 +97,18 @@ Json entry_to_json(const JournalEntry& e) {
     for (double l : r.losses) losses.push(l);
     one.set("losses", std::move(losses));
     if (r.rho) one.set("rho", *r.rho);
+    if (r.mean_abs_K.defined()) one.set("mean", true);
     scales.push(std::move(one));
   }
   if (!e.scales.empty()) j.set("scales", std::move(scales));
+  Json clips = Json::array();
+  for (const ClipRecord& c : e.clips) clips.push(Json(Json::Array{c.layer, c.steps}));
+  if (!e.clips.empty()) j.set("clips", std::move(clips));
   return j;
 }
 
 JournalEntry entry_from_json(const Json& j) {
-  JournalEntry e{.unit = j.at("unit").as_string("unit"), .layers = {}, .scales = {}, .checksums = {}, .rewrote = j.get_bool("rewrote", false)};
+  JournalEntry e{.unit = j.at("unit").as_string("unit"), .layers = {}, .scales = {}, .clips = {}, .checksums = {}, .rewrote = j.get_bool("rewrote", false)};
   for (const Json& l : j.at("layers").as_array("layers")) e.layers.push_back(layer_from_json(l));
   for (const auto& [name, value] : j.at("checksums").as_object("checksums")) e.checksums.emplace_back(name, static_cast<uint64_t>(value.as_int(name)));
   const Json* scales = j.get("scales");
@@ -111,10 +117,19 @@ JournalEntry entry_from_json(const Json& j) {
     for (const Json& reader : s.at("readers").as_array("readers")) r.readers.push_back(reader.as_string("readers"));
     for (const Json& l : s.at("losses").as_array("losses")) r.losses.push_back(l.as_double("losses"));
     if (const Json* rho = s.get("rho")) r.rho = rho->as_double("rho");
+    if (s.get_bool("mean", false)) r.mean_abs_K = at::empty({0});  // read_scales() fills it
     e.scales.push_back(std::move(r));
+  }
+  const Json* clips = j.get("clips");
+  for (const Json& c : clips ? clips->as_array("clips") : Json::Array()) {
+    const auto& one = array_of(c, 2, "clip");
+    e.clips.push_back({one[0].as_string("clips"), {}, one[1].as_int("clips")});
   }
   return e;
 }
+
+// In the file of a unit's scales; a group may be scaled more than once.
+std::string scale_name(const ScaleRecord& r, size_t i) { return std::to_string(i) + "." + r.group; }
 
 void remove_tree(const std::string& folder) {
   std::error_code ec;
@@ -204,30 +219,39 @@ void Staging::open_journal(const std::string& plan_hash) {
 std::string Staging::scales_path(size_t unit) const { return folder_ + "/scales-" + std::to_string(unit) + ".part"; }
 
 void Staging::read_scales(JournalEntry& entry, size_t unit) const {
-  if (entry.scales.empty()) return;
+  if (entry.scales.empty() && entry.clips.empty()) return;
   const std::string path = scales_path(unit);
   if (!is_file(path)) throw Error(ErrorKind::mismatch, path + ": the scales of the unfinished work are gone; --restart begins anew");
   const SafetensorsFile file(path);
-  for (ScaleRecord& r : entry.scales) r.scale_C = file.tensor(r.group).clone();
+  for (size_t i = 0; i < entry.scales.size(); ++i) {
+    ScaleRecord& r = entry.scales[i];
+    r.scale_C = file.tensor(scale_name(r, i)).clone();
+    if (r.mean_abs_K.defined()) r.mean_abs_K = file.tensor(scale_name(r, i) + kMean).clone();
+  }
+  for (ClipRecord& c : entry.clips) c.shrink_NG = file.tensor(c.layer);
 }
 
 void Staging::add(const JournalEntry& entry) {
-  if (!entry.scales.empty()) {
-    NamedTensors scales;
-    for (const ScaleRecord& r : entry.scales) scales.emplace_back(r.group, r.scale_C);
-    write_safetensors(scales_path(done_.size()), scales);
+  NamedTensors found;
+  for (size_t i = 0; i < entry.scales.size(); ++i) {
+    const ScaleRecord& r = entry.scales[i];
+    found.emplace_back(scale_name(r, i), r.scale_C);
+    if (r.mean_abs_K.defined()) found.emplace_back(scale_name(r, i) + kMean, r.mean_abs_K);
   }
+  for (const ClipRecord& c : entry.clips) found.emplace_back(c.layer, c.shrink_NG);
+  if (!found.empty()) write_safetensors(scales_path(done_.size()), found);
   const std::string line = entry_to_json(entry).dump() + "\n";
   ssize_t n = ::write(fd_, line.data(), line.size());
   if (n != static_cast<ssize_t>(line.size())) throw io_error(journal_, n < 0 ? errno : ENOSPC);
   if (::fdatasync(fd_) != 0) throw io_error(journal_, errno);
   done_.push_back(entry);
+  read_scales(done_.back(), done_.size() - 1);
 }
 
 void Staging::publish() {
   check(fd_ >= 0, "published twice");
   for (size_t i = 0; i < done_.size(); ++i) {
-    if (!done_[i].scales.empty()) fs::remove(scales_path(i));
+    if (!done_[i].scales.empty() || !done_[i].clips.empty()) fs::remove(scales_path(i));
   }
   // The lock goes with the file; nobody else can have opened it without.
   if (::unlink(journal_.c_str()) != 0) throw io_error(journal_, errno);

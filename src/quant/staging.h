@@ -23,6 +23,7 @@ struct JournalEntry {
   std::string unit;
   std::vector<Layer> layers;
   std::vector<ScaleRecord> scales;  // their tensors lie in a file of their own
+  std::vector<ClipRecord> clips;    // likewise; in Staging::done() they are views of that file
   std::vector<std::pair<std::string, uint64_t>> checksums;  // of every tensor that was written, by its name in the files
   bool rewrote = false;  // kept tensors got other values, and layers were rounded from other weights than the source's
 };
@@ -43,7 +44,7 @@ class Staging {
   const std::string& folder() const { return folder_; }
   // Finished units, those of earlier runs first.
   const std::vector<JournalEntry>& done() const { return done_; }
-  // Writes the scales, then appends a line, and makes both survive a crash. The tensors it speaks of must be on disk already.
+  // Writes scales and ranges, then appends a line, and makes both survive a crash. The tensors it speaks of must be on disk already.
   void add(const JournalEntry& entry);
   // Removes the journal and the units' scales, then gives the folder its final name (replacing an existing target).
   void publish();

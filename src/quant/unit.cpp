@@ -66,9 +66,11 @@ void UnitWriter::find_walk() {
   const CalibSummary& d = context_.calibrator->data().summary;
   if (unit_.vision) {
     walk_ = context_.vision;
+    original_ = context_.original_vision;
     if (walk_) rows_[1] = unit_.block >= 0 ? walk_->rows() : d.vision_tokens;
   } else if (unit_.block >= 0 || !unit_.layers.empty()) {
     walk_ = context_.calibrator;
+    original_ = context_.original;
     rows_[0] = d.tokens - d.vision_tokens;
     rows_[1] = d.vision_tokens;
   }
@@ -77,14 +79,25 @@ void UnitWriter::find_walk() {
 
 JournalEntry UnitWriter::run(Recipe& recipe) {
   save_layers();
-  if (calibrated()) evidence_.emplace(rows_[0], rows_[1], 0);
+  if (calibrated()) {
+    evidence_.emplace(rows_[0], rows_[1], 0);
+    runs_.emplace(*walk_, place_, context_.run_memory);
+  }
   for (auto& step : recipe) apply(*step);
   check(open_.empty(), "a step left a layer unfinished: " + (open_.empty() ? std::string() : *open_.begin()));
   if (calibrated()) {
     Stopwatch watch(context_.times, "next inputs");
-    if (context_.propagate_original) restore_layers();
-    pass_on();
-    restore_layers();
+    if (context_.propagate_original) {
+      runs_->forget();
+      saved_.restore();
+    }
+    pass_on(*runs_, *context_.calibrator, context_.vision);
+    runs_.reset();
+    saved_.restore();
+    if (original_) {
+      BlockRuns runs(*original_, place_, context_.run_memory);
+      pass_on(runs, *context_.original, context_.original_vision);
+    }
   }
   Stopwatch watch(context_.times, "copy");
   for (const std::string& name : unit_.kept) copy(name);
@@ -100,16 +113,15 @@ JournalEntry UnitWriter::run(Recipe& recipe) {
   return std::move(entry_);
 }
 
-UnitWriter::~UnitWriter() { restore_layers(); }
-
 // To the next block, or from the projectors to the language stack; behind the head comes nothing.
-void UnitWriter::pass_on() {
-  if (unit_.block >= 0) return walk_->advance(place_);
+void UnitWriter::pass_on(BlockRuns& runs, Calibrator& language, const VisionCalibrator* vision) {
+  if (unit_.block >= 0) return runs.advance();
   if (!unit_.vision) return;
-  context_.calibrator->enter([this](size_t i) { return context_.vision->features(i); }, context_.samples);
+  language.enter([vision](size_t i) { return vision->features(i); }, context_.samples);
 }
 
 void UnitWriter::apply(Step& step) {
+  if (runs_) runs_->forget();  // earlier steps may have changed what runs have passed
   for (auto& phase : phases(step)) {
     phase_ = std::move(phase);
     if (calibrated() && step.needs_data()) {
@@ -147,28 +159,6 @@ std::vector<std::vector<std::shared_ptr<LinearSite>>> UnitWriter::phases(const S
 }
 
 void UnitWriter::observe(Step& step) {
-  // A block calls a layer once per sample, so a sample is done with when the last watched layer is about to be called. Layers that some samples do not
-  // reach (experts) let the block run to its end.
-  struct Collector : Tap {
-    std::map<const LinearSite*, std::unique_ptr<Accumulator>>& into;
-    Evidence& evidence;
-    std::set<const LinearSite*> fresh;  // layers whose first inputs these are
-    size_t seen = 0, wanted = 0;
-    std::shared_ptr<Side> sample;  // held, so that the next one has another address
-    Collector(std::map<const LinearSite*, std::unique_ptr<Accumulator>>& to, Evidence& beside) : into(to), evidence(beside) {}
-    void input(const LinearSite& site, const at::Tensor& x, const Pass& pass) override {
-      auto it = into.find(&site);
-      const bool first = fresh.count(&site) > 0;
-      if (it == into.end() && !first) return;
-      if (it != into.end()) it->second->add(x, pass);
-      if (first) evidence.add(site, x, pass);
-      if (std::exchange(sample, pass.side) != pass.side) seen = 0;
-      if (++seen == wanted) {
-        seen = 0;
-        throw StackWalk::Enough();
-      }
-    }
-  } collector(statistics_, *evidence_);
   step.begin(*this);
   for (const auto& site : phase_) {
     if (auto a = step.watch(*site)) statistics_[site.get()] = std::move(a);
@@ -178,32 +168,46 @@ void UnitWriter::observe(Step& step) {
     if (auto a = step.watch_whole(group.whole.site())) statistics_[&group.whole.site()] = std::move(a);
   }
   if (statistics_.empty()) return;
+  std::vector<const LinearSite*> layers;
+  std::set<const LinearSite*> watched, fresh, open;  // others that are watched whole; layers whose first inputs these are; that will be rounded
+  for (const auto& [site, accumulator] : statistics_) watched.insert(site);
   for (const auto& site : phase_) {
-    if (!evidence_->has(*site)) collector.fresh.insert(site.get());
+    if (!evidence_->has(*site)) fresh.insert(site.get());
+    if (watched.erase(site.get()) || fresh.count(site.get())) layers.push_back(site.get());
   }
-  std::set<const LinearSite*> all = collector.fresh;
-  for (const auto& [site, accumulator] : statistics_) all.insert(site);
-  collector.wanted = all.size();
-  walk_->observe(place_, collector);
+  for (const ScaleGroup& group : topology().groups) {
+    if (group.whole && watched.erase(&group.whole.site())) layers.push_back(&group.whole.site());
+  }
+  for (const auto& site : sites_) {
+    if (open_.count(site->path)) open.insert(site.get());
+  }
+  auto take = [&](const LinearSite& site, const at::Tensor& x, const Pass& pass) {
+    if (Accumulator* into = statistics(site)) into->add(x, pass);
+    if (fresh.count(&site)) evidence_->add(site, x, pass);
+  };
+  runs_->observe(layers, take, step.phased() ? &open : nullptr);
   evidence_->close();
+}
+
+void UnitWriter::observe(Inputs inputs, const std::map<const LinearSite*, Accumulator*>& into) {
+  StackWalk* walk = inputs == Inputs::original ? original_ : walk_;
+  check(walk != nullptr, "samples that no step has asked for");
+  std::vector<const LinearSite*> layers;
+  for (const auto& [site, accumulator] : into) layers.push_back(site);
+  BlockRuns(*walk, place_, context_.run_memory).observe(layers, [&](const LinearSite& site, const at::Tensor& x, const Pass& pass) { into.at(&site)->add(x, pass); });
 }
 
 // Of a block all that steps may change, else the layers that are rounded.
 void UnitWriter::save_layers() {
-  for (const auto& site : sites_) saved_linears_[site] = {site->weight, site->bias, site->act};
+  for (const auto& site : sites_) saved_.keep(site);
   if (!stack()) return;
   const std::string prefix = unit_.name + ".";
   for (const auto& [path, site] : context_.model.params.linears) {
-    if (path.starts_with(prefix)) saved_linears_[site] = {site->weight, site->bias, site->act};
+    if (path.starts_with(prefix)) saved_.keep(site);
   }
   for (const auto& [path, site] : context_.model.params.tensors) {
-    if (path.starts_with(prefix)) saved_tensors_[site] = site->value;
+    if (path.starts_with(prefix)) saved_.keep(site);
   }
-}
-
-void UnitWriter::restore_layers() {
-  for (const auto& [site, was] : saved_linears_) std::tie(site->weight, site->bias, site->act) = std::tie(was.weight, was.bias, was.act);
-  for (const auto& [site, was] : saved_tensors_) site->value = was;
 }
 
 Accumulator* UnitWriter::statistics(const LinearSite& site) {
@@ -248,7 +252,7 @@ void UnitWriter::gather_evidence(const LinearSite& site, const QTensor& q, Journ
     auto it = map.find(&site);
     return it == map.end() ? at::Tensor() : it->second;
   };
-  line.evidence = evidence_->measure(site, saved_linears_.at(layer.site).weight->dense(), q, factor(in_), factor(out_), layer.stored.act);
+  line.evidence = evidence_->measure(site, saved_.weight_of(layer.site)->dense(), q, factor(in_), factor(out_), layer.stored.act);
 }
 
 void UnitWriter::note(const std::string& name, const at::Tensor& tensor) {

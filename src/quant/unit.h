@@ -11,12 +11,14 @@
 #include "base/progress.h"
 #include "nn/model.h"
 #include "ckpt/shards.h"
+#include "quant/calib/block_runs.h"
 #include "quant/calib/forward.h"
 #include "quant/calib/vision.h"
 #include "quant/evidence.h"
 #include "quant/output_plan.h"
 #include "quant/recipe.h"
 #include "quant/staging.h"
+#include "quant/weight_swap.h"
 
 namespace statera {
 
@@ -30,7 +32,10 @@ struct UnitContext {
   const std::atomic<bool>* cancel = nullptr;
   Calibrator* calibrator = nullptr;   // samples for steps that need data
   VisionCalibrator* vision = nullptr; // their pictures, when the tower or its projectors are calibrated, too
+  Calibrator* original = nullptr;     // the same samples on unrounded blocks, for steps that ask for them
+  VisionCalibrator* original_vision = nullptr;
   ProgressSink samples;               // of runs over them
+  RunMemory run_memory;               // of a block's runs
   bool propagate_original = false;    // the next block reads what the unrounded block gives
   std::map<std::string, double>* times = nullptr;  // seconds by phase, added to
 };
@@ -38,7 +43,6 @@ struct UnitContext {
 class UnitWriter : public BlockJob {
  public:
   UnitWriter(const UnitContext& context, const UnitPlan& unit);
-  ~UnitWriter() override;
   // Runs the steps over the unit's layers, then copies what stays. Returns the line for the journal. Steps change a block's layers in
   // place; they are again what they were at the end of this object.
   JournalEntry run(Recipe& recipe);
@@ -54,24 +58,25 @@ class UnitWriter : public BlockJob {
   const QSpec& spec(const LinearSite& site) const override { return layer_of(site).stored.spec; }
   int64_t rows() const override { return rows_[0] + rows_[1]; }
   Accumulator* statistics(const LinearSite& site) override;
+  void observe(Inputs inputs, const std::map<const LinearSite*, Accumulator*>& into) override;
   void measured(const LinearSite& site, const OutputLoss& loss) override;
   void finish(const LinearSite& site, QTensor q, std::optional<RoundingError> error) override;
   [[noreturn]] void refuse(const LinearSite& site, std::string_view reason) const override;
   void scaled(ScaleRecord record) override;
+  void clipped(ClipRecord record) override { entry_.clips.push_back(std::move(record)); }
   void rewrite(const std::string& name, const at::Tensor& value) override;
 
  private:
   const LayerPlan& layer_of(const LinearSite& site) const;
   bool calibrated() const { return walk_ != nullptr; }
   void find_walk();
-  void pass_on();
+  void pass_on(BlockRuns& runs, Calibrator& language, const VisionCalibrator* vision);
   void apply(Step& step);
   void gather_evidence(const LinearSite& site, const QTensor& q, JournalEntry::Layer& line);
   void note(const std::string& name, const at::Tensor& tensor);
   std::vector<std::vector<std::shared_ptr<LinearSite>>> phases(const Step& step) const;
   void observe(Step& step);
   void save_layers();
-  void restore_layers();
   void copy(const std::string& name);
   ShardFile& shard_of(const std::string& name);
   void write_later(NamedTensors tensors);
@@ -80,17 +85,13 @@ class UnitWriter : public BlockJob {
   const UnitContext& context_;
   const UnitPlan& unit_;
   StackWalk* walk_ = nullptr;   // of the samples that this unit sees, with their place in it
+  StackWalk* original_ = nullptr;  // likewise, on unrounded blocks
   int64_t place_ = 0;           // blocks(): behind the last
+  std::optional<BlockRuns> runs_;
   int64_t rows_[2] = {0, 0};    // that a layer sees, text and vision
   std::vector<std::shared_ptr<LinearSite>> sites_, phase_;
   std::map<const LinearSite*, std::unique_ptr<Accumulator>> statistics_;
-  struct SavedLinear {
-    Weight weight;
-    at::Tensor bias;
-    std::optional<ActQuant> act;
-  };
-  std::map<std::shared_ptr<LinearSite>, SavedLinear> saved_linears_;
-  std::map<std::shared_ptr<TensorSite>, at::Tensor> saved_tensors_;
+  WeightSwap saved_;
   std::map<std::string, OutputLoss> losses_;     // by path
   std::optional<Evidence> evidence_;
   std::map<const LinearSite*, at::Tensor> in_, out_;  // what folding multiplied a layer's channels by, and divided its rows by

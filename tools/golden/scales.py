@@ -10,10 +10,20 @@ replaying self_attn, mlp or the single layer on the whole data. From the program
 in fp32, so that the searches are compared and nothing else. The program runs with all rows (--search-tokens 0) and floating earlier blocks
 (--propagate original).
 
-A row per model and setting: groups with the same ratio; how far a loss of the program is from the one here, over all candidates of all
-groups; the same of rho. With symmetric weights and with 8-bit activations the largest value of a group or token lies between two codes by
-definition (w / (w / 3.5)), so the last bit of a scale decides about half a step, and losses have noise. Where ratios differ, both candidates
-are therefore judged again with scales an ulp up or down: a tie when that ever reverses them. Anything else fails the run.
+Two judgements, both exact; anything else fails the run.
+
+1. Everything is computed here, and the least loss picks the ratio. Where the program picked another, the ratios differ by rounding and not by
+   formula: see 2.
+2. The program's own mean |x| of each group (calibration/scales.safetensors), which must be the one here to 1e-5, makes the candidates; W * s then
+   is the program's to the last bit, and so is every code of every weight. Weights only: each of the 20 losses must be the program's to 1e-5, and the
+   least of them the program's ratio (or within those 1e-5 of it). With 8-bit activations the inputs of a group still differ in their last bits, and a
+   code whose value lies within 1e-3 of half way between two (the largest value of a token does by definition: w / (w / 127.5)) may be
+   either one. The loss is then taken with those codes set the one way and the other, each to where its gradient says less and more: between these two
+   every one of the program's 20 losses must lie.
+
+So a ratio that differs under 1 and passes 2 is a tie that was proven: the program's loss of the one here and the loss here of the program's, with codes
+aligned, say what the program chose. A row per model and setting: equal ratios under 1; of 2 how far losses are off, at most (for 8-bit
+activations how wide the span of the ties is, at most); the same of rho.
 """
 import argparse
 import json
@@ -31,6 +41,7 @@ import numpy as np
 import torch
 import transformers as T
 from PIL import Image
+from safetensors.torch import load_file
 
 from common import randomise, write_json
 
@@ -39,8 +50,10 @@ sys.path.insert(0, str(HERE / "tools" / "outliers"))
 import inject
 
 EXAMPLE, MESSAGES = HERE / "examples" / "tiny-qwen3-vl", HERE / "examples" / "calibration" / "messages.jsonl"
-STEPS, FLOOR, NOISY = 20, 1e-4, 16
-WEIGHTS_ONLY = [("sym", dict(bits=3, group=32, symmetric=True)), ("asym", dict(bits=3, group=32, symmetric=False))]
+STEPS, FLOOR = 20, 1e-4
+CLOSE, UNDECIDED = 1e-5, 1e-3  # of losses and means, relative; of activations' codes around half way between two
+WEIGHTS_ONLY = [("sym", dict(bits=3, group=32, symmetric=True)), ("asym", dict(bits=3, group=32, symmetric=False)),
+                ("own", dict(bits=3, group=8, symmetric=False, own=True))]  # asymmetric, ranges as MBQ's code takes them
 W4A8 = ("w4a8", dict(bits=4, group=-1, symmetric=True, a_bits=8))
 SQUARED = ("mse", dict(bits=3, group=32, symmetric=False, squared=True))  # the published code's other loss: each modality's own mean
 SETTINGS = [(m, label, how) for m in ("awq", "mbq") for label, how in WEIGHTS_ONLY] + [("mbq", *W4A8), ("mbq", *SQUARED)]
@@ -130,10 +143,15 @@ def samples(folder, path):
 
 # ---- formulas --------------------------------------------------------------------------------------------------------------------
 
-def rounded(W, bits, group, symmetric):
-    """Round-to-nearest and back, fp32 [N, K]: ranges hold 0, symmetric scale = max|w| / half the steps."""
+def rounded(W, bits, group, symmetric, own=False):
+    """Round-to-nearest and back, fp32 [N, K]: ranges hold 0, symmetric scale = max|w| / half the steps. own: as MBQ's code rounds."""
     rows, columns = W.shape
     w = W.reshape(rows, -1, columns if group < 0 else group)
+    if own:
+        low, high = w.amin(-1, keepdim=True), w.amax(-1, keepdim=True)
+        scale = (high - low).clamp(min=1e-5) / (2 ** bits - 1)
+        zero = (-(low / scale).round()).clamp(0, 2 ** bits - 1)
+        return ((((w / scale).round() + zero).clamp(0, 2 ** bits - 1) - zero) * scale).reshape(rows, columns)
     low, high = w.amin(-1, keepdim=True).clamp(max=0), w.amax(-1, keepdim=True).clamp(min=0)
     qmin, qmax = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     zero = torch.zeros_like(low)
@@ -146,19 +164,21 @@ def rounded(W, bits, group, symmetric):
     return (((w / scale + zero).round().clamp(qmin, qmax) - zero) * scale).reshape(rows, columns)
 
 
-def rounded_tokens(x, bits):
-    """Symmetric per token, steps of max / 127.5."""
+def token_codes(x, bits):
+    """Symmetric per token, steps of max / 127.5: codes before rounding, and the size of a step."""
     half = 2 ** (bits - 1)
     scale = (x.abs().amax(-1, keepdim=True) / (half - 0.5)).clamp(min=1e-30)
-    return (x / scale).round().clamp(-half, half - 1) * scale
+    return x / scale, scale
 
 
-def candidate(mean, k, noise=None):
+def nearest(codes, bits):
+    half = 2 ** (bits - 1)
+    return codes.round().clamp(-half, half - 1)
+
+
+def candidate(mean, k):
     s = (mean ** (k / STEPS)).clamp(min=FLOOR)
-    s = s / math.sqrt(s.max().item() * s.min().item())
-    if noise is not None:  # a unit in the last place, up or down
-        s = s * (1 + torch.randint(-1, 2, s.shape, generator=noise) * 2.0 ** -23)
-    return s
+    return s / math.sqrt(s.max().item() * s.min().item())
 
 
 class Captured:
@@ -221,92 +241,121 @@ class Reference:
         yield "post_attention_layernorm", "down_proj", b.mlp, mlp, [b.mlp.gate_proj, b.mlp.up_proj]
         yield "up_proj", "down_proj", b.mlp.down_proj, down, [b.mlp.down_proj]
 
-    @torch.no_grad()
-    def search(self, module, calls, readers, rho, bits, group, symmetric, a_bits=16, squared=False, only=range(STEPS), noise=None):
-        """Losses of some candidates. rho None: mean squared error of all tokens; else mean absolute error, answers once, vision rho times (squared: own means)."""
+    def losses(self, module, calls, readers, rho, bits, group, symmetric, a_bits=16, squared=False, own=False, mean=None):
+        """Least and largest loss of every candidate; the same but for undecided codes of activations. rho None: mean squared error of all
+        tokens; else mean absolute error, answers once, vision rho times (squared: own means). mean: of |x|, where it is not to be taken from here."""
         inputs = [a[0] if a else k["hidden_states"] for a, k in calls]
         masks = [(v, a) for _, v, a in self.data]
         if len(inputs[0].shape) < 3 or not any(k for _, k in calls):  # token by token: all conversations at once
             inputs, calls = [torch.cat([x.reshape(-1, x.shape[-1]) for x in inputs])], [((None,), {})]
             masks = [tuple(torch.cat(m) for m in zip(*masks))]
+        n_v, n_a, tokens = sum(int(v.sum()) for _, v, _ in self.data), sum(int(a.sum()) for _, _, a in self.data), sum(len(v) for v, _ in masks)
 
         def run(x, call):
             args, kwargs = call
             return first_of(module(x, *args[1:], **kwargs) if args else module(**{**kwargs, "hidden_states": x})).double()
 
-        targets = [run(x, c) for x, c in zip(inputs, calls)]
-        flat = torch.cat([x.reshape(-1, x.shape[-1]) for x in inputs])
-        mean = flat.abs().double().mean(0).float()
-        n_v, n_a = sum(int(v.sum()) for _, v, _ in self.data), sum(int(a.sum()) for _, _, a in self.data)
-        originals = [r.weight.data for r in readers]
-        losses = []
-        for k in only:
-            s = candidate(mean, k, noise)
-            handles = []
-            for r, W in zip(readers, originals):
-                q = rounded(W * s, bits, group, symmetric)
-                r.weight.data = q if a_bits < 16 else q / s
-                if a_bits < 16:
-                    handles.append(r.register_forward_pre_hook(lambda m, args: (rounded_tokens(args[0], a_bits),)))
+        def loss(xs):
             total = 0.0
-            for x, call, target, (v, a) in zip(inputs, calls, targets, masks):
-                off = (run(x / s if a_bits < 16 else x, call) - target).reshape(-1, target.shape[-1])
+            for x, call, target, (v, a) in zip(xs, calls, targets, masks):
+                off = (run(x, call) - target).reshape(-1, target.shape[-1])
                 if rho is None:
-                    total += off.square().mean(-1).sum().item() / flat.shape[0]
+                    total = total + off.square().mean(-1).sum() / tokens
                 else:
                     rows = (off.square() if squared else off.abs()).mean(-1)
-                    total += (rows[a].sum() / (n_a if squared else n_a + n_v) + rho * rows[v].sum() / (n_v if squared else n_a + n_v)).item()
-            losses.append(total)
-            for h in handles:
-                h.remove()
+                    total = total + rows[a].sum() / (n_a if squared else n_a + n_v) + rho * rows[v].sum() / (n_v if squared else n_a + n_v)
+            return total
+
+        with torch.no_grad():
+            targets = [run(x, c) for x, c in zip(inputs, calls)]
+        here = torch.cat([x.reshape(-1, x.shape[-1]) for x in inputs]).abs().double().mean(0).float()
+        originals, spans = [r.weight.data for r in readers], []
+        for k in range(STEPS):
+            s = candidate(here if mean is None else mean, k)
+            for r, W in zip(readers, originals):
+                q = rounded(W * s, bits, group, symmetric, own)
+                r.weight.data = q if a_bits < 16 else q / s
+            spans.append(self.tie_span(loss, inputs, s, a_bits))
             for r, W in zip(readers, originals):
                 r.weight.data = W
-        return losses
+        return here, spans
+
+    @staticmethod
+    def tie_span(loss, inputs, s, a_bits):
+        """(least, largest) of the loss over what undecided codes of the activations may be; twice the loss where there are none. The readers of a group
+        see the module's input itself, so that it is rounded here."""
+        if a_bits == 16:
+            with torch.no_grad():
+                return [loss(inputs).item()] * 2
+        split = [token_codes(x / s, a_bits) for x in inputs]
+        codes = [nearest(c, a_bits) for c, _ in split]
+        # The other code that an undecided one may be; itself where it is decided.
+        others = []
+        for (c, _), q in zip(split, codes):
+            other = nearest(c + (c - q).sign(), a_bits)
+            others.append(torch.where(((c - q).abs() - 0.5).abs() < UNDECIDED, other, q))
+        leaves = [(q * step).requires_grad_() for q, (_, step) in zip(codes, split)]
+        loss(leaves).backward()
+        out = []
+        with torch.no_grad():
+            for sign in (-1, 1):
+                moved = [torch.where(leaf.grad * (o - q) * sign > 0, o, q) * step for leaf, o, q, (_, step) in zip(leaves, others, codes, split)]
+                out.append(loss(moved).item())
+        return out
 
 
 # ---- comparison ------------------------------------------------------------------------------------------------------------------
 
-def program(binary, folder, out, method, path, bits, group, symmetric, a_bits=16, squared=False):
+def program(binary, folder, out, method, path, bits, group, symmetric, a_bits=16, squared=False, own=False):
     flags = ["--w-bits", bits, "--w-group", group, "--sym" if symmetric else "--asym", "--a-bits", a_bits, "--method", method]
     flags += ["--search-tokens", 0, "--propagate", "original", "--data", path, "--json", "--overwrite"]
     flags += ["--mbq-loss", "mse", "--mbq-norm", "own"] if squared else []
+    flags += ["--parity", "own-ranges"] if own else []
     r = subprocess.run([str(x) for x in [binary, "quantize", folder, "--out", out, *flags]], capture_output=True, text=True)
     if r.returncode:
         raise SystemExit(f"{folder}: {r.stderr.strip()[-400:]}")
     report = json.loads(r.stdout)
-    return {(s["block"], s["group"]): s for s in report["scales"]}, report["data"]
+    means = load_file(out / "calibration" / "scales.safetensors")
+    return {(s["block"], s["group"]): {**s, "mean": means[f"{s['block']}.{s['group']}.mean"]} for s in report["scales"]}, report["data"]
 
 
 def compare(name, reference, binary, folder, work, method, label, how, path):
     ours, data = program(binary, folder, work / "q", method, path, **how)
     counts = tuple(sum(int(m[k].sum()) for m in reference.data) for k in (1, 2))
     assert counts == (data["vision_tokens"], data["answer_tokens"]), f"tokens differ: {counts} here, {data}"
-    same, all_groups, off, worst_rho, notes, ties = 0, 0, [], 0.0, [], 0
+    same, all_groups, off, worst_rho, notes, wrong = 0, 0, 0.0, 0.0, [], 0
     for i in range(len(reference.blocks)):
         for group, role, module, calls, readers in reference.groups(i):
             rho = float(reference.rho[role][i]) if method == "mbq" else None
-            losses = reference.search(module, calls, readers, rho, **how)
+            mean, spans = reference.losses(module, calls, readers, rho, **how)
             block = next(b for b, g in ours if g == group and b.endswith(f".{i}"))
             found = ours.pop((block, group))
-            best = int(np.argmin(losses))
+            best = int(np.argmin([sum(span) for span in spans]))
             chosen = round(found["ratio"] * STEPS)
             all_groups, same = all_groups + 1, same + (best == chosen)
-            off += [abs(a / b - 1) for a, b in zip(found["losses"], losses)]
             if rho is not None:
                 worst_rho = max(worst_rho, abs(found["rho"] / rho - 1))
-            if best != chosen:
-                noise = torch.Generator().manual_seed(0)
-                trials = [reference.search(module, calls, readers, rho, **how, only=(best, chosen), noise=noise) for _ in range(NOISY)]
-                won = sum(c < b for b, c in trials)
-                ties += won > 0
-                notes.append(f"    block {i} {group}: {chosen / STEPS:.2f} there, {best / STEPS:.2f} here, {losses[chosen] / losses[best] - 1:.1e} apart;"
-                             f" with scales an ulp off the former is better {won} times of {NOISY}{'' if won else ': NO TIE'}")
+            means_off = (found["mean"] / mean - 1).abs().max().item()
+            _, aligned = reference.losses(module, calls, readers, rho, **how, mean=found["mean"])
+            low, high = np.array(aligned).T
+            theirs = np.array(found["losses"])
+            inside = (theirs >= low * (1 - CLOSE)) & (theirs <= high * (1 + CLOSE))
+            # What the program chose must be the least of its own losses; here it must be possible.
+            possible = low[chosen] * (1 - CLOSE) <= high.min() * (1 + CLOSE) and int(np.argmin(theirs)) == chosen
+            proven = means_off < CLOSE and inside.all() and possible
+            wrong += not proven
+            spread = np.abs(theirs / low - 1) if "a_bits" not in how else high / low - 1
+            off = max(off, spread.max())
+            if best != chosen or not proven:
+                notes.append(f"    block {i} {group}: {chosen / STEPS:.2f} there, {best / STEPS:.2f} here, {sum(spans[chosen]) / sum(spans[best]) - 1:.1e} apart here, "
+                             f"{theirs[best] / theirs[chosen] - 1:.1e} there; with codes aligned {low[chosen] / high[best] - 1:.1e} to {high[chosen] / low[best] - 1:.1e}: "
+                             + ("a tie, proven" if proven else f"NO TIE (means off by {means_off:.1e}, {int(inside.sum())} of {STEPS} losses explained)"))
     assert not ours, f"groups that are not in the reference: {list(ours)}"
-    print(f"{name:12s} {method:4s} {label:5s} {same:3d} of {all_groups:3d} ratios  losses off by {np.median(off):.1e}, at most {max(off):.1e}"
-          + (f"  rho within {worst_rho:.1e}" if method == "mbq" else ""), flush=True)
+    print(f"{name:12s} {method:4s} {label:5s} {same:3d} of {all_groups:3d} ratios; codes aligned, losses {'off by' if 'a_bits' not in how else 'span'} at most {off:.1e}"
+          + (f"; rho within {worst_rho:.1e}" if method == "mbq" else ""), flush=True)
     for note in notes:
         print(note)
-    return all_groups - same - ties
+    return wrong
 
 
 def main():

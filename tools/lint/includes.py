@@ -9,13 +9,13 @@ from common import finish, parse_root, project_files, read_text
 LAYERS = {
     "base": [], "kernels": [], "text": ["base"], "image": ["base"],
     "nn": ["base", "kernels"], "ckpt": ["base", "nn"], "models": ["nn", "text", "image"],
-    "run": ["nn", "text", "image"], "quant": ["nn", "run", "ckpt"], "train": ["nn", "text", "image"],
-    "eval": ["run"], "api": ["base", "run", "quant", "ckpt", "models", "train", "eval"],
+    "run": ["nn", "text", "image"], "data": ["base"], "quant": ["nn", "run", "ckpt", "data"], "train": ["nn", "text", "image"],
+    "eval": ["run", "data"], "api": ["base", "run", "quant", "ckpt", "models", "train", "eval"],
     "cli": ["api"], "server": ["api"],
 }
 # These see api/ and base/ only, not what api/ itself is made of.
 OUTER = {"cli", "server"}
-TORCH_FREE = {"base", "kernels", "text", "cli", "server"}
+TORCH_FREE = {"base", "kernels", "text", "data", "cli", "server"}
 # Reached through generated tables: included by files of the same folder only.
 TABLE_FOLDERS = ["models/", "ckpt/formats/", "quant/methods/", "eval/tasks/"]
 UMBRELLA = re.compile(r"^(torch/(torch|all|extension|script|types)\.h|ATen/(ATen|Functions|NativeFunctions|Operators|Ops|ops/.*_(native|compositeexplicitautograd_dispatch))\.h)$")
@@ -29,8 +29,8 @@ WRAPPED = [
     (re.compile(r"^vips/"), r"^src/image/.*\.cpp$", 1, "libvips"),
     (re.compile(r"^lib(av|sw)\w+/"), r"^src/image/.*\.cpp$", 2, "FFmpeg"),
     (re.compile(r"^curl/"), r"^src/image/.*\.cpp$", 1, "libcurl"),
-    (re.compile(r"^zstd\.h$"), r"^src/quant/.*\.cpp$", 1, "zstd"),
-    (re.compile(r"^(arrow|parquet)/"), r"^src/quant/calib/parquet_rows\.cpp$", 1, "Arrow"),
+    (re.compile(r"^zstd\.h$"), r"^src/data/.*\.cpp$", 1, "zstd"),
+    (re.compile(r"^(arrow|parquet)/"), r"^src/data/parquet_rows\.cpp$", 1, "Arrow"),
     (re.compile(r"^httplib\.h$"), r"^src/server/.*\.cpp$", 1, "cpp-httplib"),
     (re.compile(r"^CLI/"), r"^src/cli/support/", 99, "CLI11"),
     (re.compile(r"^gtest/|^gmock/"), r"(_test\.(cpp|h)$)|^tests/", 9999, "GoogleTest"),

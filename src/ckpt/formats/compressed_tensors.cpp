@@ -167,8 +167,18 @@ std::vector<TensorPlan> plan(const StoredLinear& l) {
   return out;
 }
 
+// A zero point takes as many bits as a code; one beyond them would come back as another.
+void check_zero_fits(const StoredLinear& l, const QTensor& q) {
+  if (l.spec.symmetric || q.zero.numel() == 0) return;
+  const int64_t low = q.zero.min().item<int64_t>(), high = q.zero.max().item<int64_t>();
+  if (low >= l.spec.qmin() && high <= l.spec.qmax()) return;
+  throw Error(ErrorKind::unsupported, l.path + ": zero points from " + std::to_string(low) + " to " + std::to_string(high) + " do not fit " +
+                                          std::to_string(l.spec.bits) + " bits");
+}
+
 NamedTensors encode(const StoredLinear& l, const QTensor& q) {
   check_writable(l);
+  check_zero_fits(l, q);
   check(q.spec == l.spec && q.rows() == l.out && q.columns() == l.in, "codes of another layer: " + l.path);
   const at::Tensor scale = q.scale.to(l.scale_dtype);
   if (stored_as_int8(l)) return {{l.path + ".weight", q.q}, {l.path + ".weight_scale", scale}};

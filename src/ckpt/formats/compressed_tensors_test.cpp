@@ -229,6 +229,31 @@ TEST(CompressedTensors, CodesOutsideTheirBitsAreRefused) {
   EXPECT_THROW(format().read(c, *c.quantization_config(), "m", 2, 4, act), Error);
 }
 
+TEST(CompressedTensors, ZeroPointsOutsideTheirBitsAreNotWritten) {
+  const StoredLinear l{"m", 2, 8, {3, 4, false}, {}, at::kFloat};
+  QTensor q = rtn(worked_matrix(), l.spec);
+  q.zero.fill_(3);
+  format().encode(l, q);
+  q.zero[1][0] = 4;
+  try {
+    format().encode(l, q);
+    FAIL() << "written";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.message(), "m: zero points from 3 to 4 do not fit 3 bits");
+  }
+}
+
+TEST(CompressedTensors, OwnRangesAreReadBackExactly) {
+  for (int bits : {2, 3, 4, 8}) {
+    const StoredLinear l{"m", 2, 8, {.bits = bits, .group = 4, .symmetric = false, .own_range = true}, {}, at::kFloat};
+    const QTensor q = rtn(worked_matrix() + 0.5, l.spec);
+    OneLayer one;
+    Checkpoint c = one.open(format().encode(l, q), format().quantization_config({l}, {}));
+    std::optional<ActQuant> act;
+    EXPECT_TRUE(at::equal(format().read(c, *c.quantization_config(), "m", 2, 8, act)->dense(), q.dequantize()));
+  }
+}
+
 TEST(CompressedTensors, UnknownSchemesAndMethodsAreUnsupportedByName) {
   OneLayer one;
   Json config = Json::parse(R"({"quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized", "config_groups": {"group_0":

@@ -9,9 +9,6 @@
 namespace statera::kernels::tile {
 namespace {
 
-// For amx: f32: tiles have nothing to offer.
-const Table& table() { return table_of(kScalar, kAvx2, kAvx512, kAvx512); }
-
 struct Block {
   const float* x;  // [rows][kTileK]
   int64_t rows;
@@ -31,7 +28,7 @@ void multiply(const Table& t, const Block& b) {
     const int rows = static_cast<int>(std::min<int64_t>(t.max_rows, b.rows - r));
     float* y = b.y + r * b.ldy;
     if (whole) {
-      t.micro(b.x + r * kTileK, rows, b.w, b.blocks, b.k, b.bias ? b.bias : y, b.bias ? 0 : b.ldy, y, b.ldy);
+      t.micro(b.x + r * kTileK, rows, b.w, b.blocks, b.k, b.bias ? b.bias : y, b.bias ? 0 : b.ldy, y, b.ldy, nullptr);
       continue;
     }
     const int64_t ld = kRowBlock * b.blocks;
@@ -39,30 +36,40 @@ void multiply(const Table& t, const Block& b) {
       std::memset(edge, 0, sizeof edge);
       for (int i = 0; i < rows; ++i) std::memcpy(edge + i * ld, y + i * b.ldy, b.columns * sizeof(float));
     }
-    t.micro(b.x + r * kTileK, rows, b.w, b.blocks, b.k, b.bias ? b.bias : edge, b.bias ? 0 : ld, edge, ld);
+    t.micro(b.x + r * kTileK, rows, b.w, b.blocks, b.k, b.bias ? b.bias : edge, b.bias ? 0 : ld, edge, ld, nullptr);
     for (int i = 0; i < rows; ++i) std::memcpy(y + i * b.ldy, edge + i * ld, b.columns * sizeof(float));
   }
 }
 
 }  // namespace
 
+const Table& table() { return table_of(kScalar, kAvx2, kAvx512, kAvx512); }
+
 void run(const float* x, int64_t ldx, int64_t m, int64_t k, Fill fill, const void* source, const float* bias, float* y, int64_t ldy,
          int64_t n_begin, int64_t n_end) noexcept {
   const Table& t = table();
-  alignas(64) float x_tile[kTileM * kTileK];  // copied: rows of x a power of two apart would share cache sets
+  alignas(64) float x_panel[kPanelK / kTileK][kTileM * kTileK];  // copied: rows of x a power of two apart would share cache sets
   alignas(64) float w_tile[2 * kTileK * kRowBlock];
   alignas(64) float start[2 * kRowBlock];
-  for (int64_t m0 = 0; m0 < m; m0 += kTileM) {
-    const int64_t rows = std::min<int64_t>(kTileM, m - m0);
-    for (int64_t k0 = 0; k0 < k; k0 += kTileK) {
-      const int64_t depth = std::min<int64_t>(kTileK, k - k0);
-      for (int64_t r = 0; r < rows; ++r) std::memcpy(x_tile + r * kTileK, x + (m0 + r) * ldx + k0, depth * sizeof(float));
+  // Equal shares, so that none is small: every one decodes all of W again.
+  const int64_t tiles = (m + kTileM - 1) / kTileM, share = std::min<int64_t>(kTileM, ((m + tiles - 1) / tiles + 11) / 12 * 12);
+  for (int64_t m0 = 0; m0 < m; m0 += share) {
+    const int64_t rows = std::min<int64_t>(share, m - m0);
+    for (int64_t panel = 0; panel < k; panel += kPanelK) {
+      const int64_t k_end = std::min<int64_t>(k, panel + kPanelK);
+      auto depth = [&](int64_t k0) { return std::min<int64_t>(kTileK, k_end - k0); };
+      for (int64_t k0 = panel; k0 < k_end; k0 += kTileK) {
+        float* to = x_panel[(k0 - panel) / kTileK];
+        for (int64_t r = 0; r < rows; ++r) std::memcpy(to + r * kTileK, x + (m0 + r) * ldx + k0, depth(k0) * sizeof(float));
+      }
       for (int64_t n = n_begin; n < n_end; n += 2 * kRowBlock) {
         const int64_t columns = std::min<int64_t>(2 * kRowBlock, n_end - n);
         const int blocks = columns > kRowBlock ? 2 : 1;
-        for (int b = 0; b < blocks; ++b) fill(source, n / kRowBlock + b, k0, depth, w_tile + b * kTileK * kRowBlock);
         for (int64_t c = 0; c < 2 * kRowBlock; ++c) start[c] = bias && c < columns ? bias[n + c] : 0.0f;
-        multiply(t, {x_tile, rows, w_tile, blocks, depth, k0 == 0 ? start : nullptr, y + m0 * ldy + n, ldy, columns});
+        for (int64_t k0 = panel; k0 < k_end; k0 += kTileK) {
+          for (int b = 0; b < blocks; ++b) fill(source, n / kRowBlock + b, k0, depth(k0), w_tile + b * kTileK * kRowBlock);
+          multiply(t, {x_panel[(k0 - panel) / kTileK], rows, w_tile, blocks, depth(k0), k0 == 0 ? start : nullptr, y + m0 * ldy + n, ldy, columns});
+        }
       }
     }
   }

@@ -8,27 +8,31 @@
 namespace statera::kernels::tile {
 
 inline constexpr int kRowBlock = 16;  // rows of W in one block
-inline constexpr int kTileK = 256;    // k of one block: two blocks and a panel of x stay in a 48 KiB first-level cache
-inline constexpr int kTileM = 192;    // rows of x kept in the second-level cache
+inline constexpr int kTileK = 128;    // k of one block: two blocks, a panel of x and the next one stay in a 32 KiB first-level cache
+inline constexpr int kTileM = 264;    // rows of x that stay in the second-level cache, 22 times 12, and
+inline constexpr int kPanelK = 6 * kTileK;  // how much of k of them: an element of y is loaded and stored once per panel
 
 // Writes out[k][16] for k in [0, count): W[16*block + 0..15][k_begin + k], rows beyond N anything finite. k_begin is a
 // multiple of kTileK, count <= kTileK; up to count rounded up to 32 may be written.
 using Fill = void (*)(const void* source, int64_t block, int64_t k_begin, int64_t count, float* out) noexcept;
 
 // y[m][n] for m in [0, M), n in [n_begin, n_end): n_begin a multiple of 16, n_end too or the end of W.
-// x [M, ldx], y [M, ldy], bias f32[N] or null. The sums of an element do not depend on the range or on M.
+// x [M, ldx], y [M, ldy], bias f32[N] or null. Needs 900 KiB of stack. The sums of an element do not depend on the range or on M.
 void run(const float* x, int64_t ldx, int64_t m, int64_t k, Fill fill, const void* source, const float* bias, float* y, int64_t ldy,
          int64_t n_begin, int64_t n_end) noexcept;
 
 // y[r][0..16*blocks) = init[r*ld_init ..] + sum_k x[r*kTileK + k] * w[b][k][0..16), r < rows <= max_rows, blocks 1 or 2,
-// blocks of w kTileK*16 apart. One FMA chain per element, k rising.
+// blocks of w kTileK*16 apart. One FMA chain per element, k rising, from 0; init is added last, so that it need not be in cache.
+// ahead: 16*k bytes that are asked into the second-level cache meanwhile (null: none).
 struct Table {
-  int max_rows;
+  int max_rows;  // <= 16
   void (*micro)(const float* x, int rows, const float* w, int blocks, int64_t k, const float* init, int64_t ld_init, float* y,
-                int64_t ldy) noexcept;
+                int64_t ldy, const void* ahead) noexcept;
 };
 extern const Table kScalar;
 extern const Table kAvx2;
 extern const Table kAvx512;
+// Of the active instruction set; for amx the AVX-512 one: bf16 tiles would round.
+const Table& table();
 
 }  // namespace statera::kernels::tile

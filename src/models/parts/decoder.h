@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/json.h"
@@ -71,7 +72,7 @@ class Decoder : public LanguageStack {
     AttendSite site;
   };
   Layer make_layer(const Scope& scope, int64_t i) const;
-  static at::Tensor feed_forward(const Layer& l, const at::Tensor& x_TH, const Pass& pass) { return l.moe ? l.moe(x_TH, pass) : l.mlp(x_TH, pass); }
+  static at::Tensor feed_forward(const Layer& l, at::Tensor x_TH, const Pass& pass) { return l.moe ? l.moe(x_TH, pass) : l.mlp(std::move(x_TH), pass); }
   void add_feed_forward(const Layer& l, Topology& t) const;
   at::Tensor mix(const Layer& l, const at::Tensor& x_TH, const Pass& pass) const;  // attention without o_proj
   at::Tensor add_deepstack(const at::Tensor& h_TH, size_t tap, const Pass& pass) const;

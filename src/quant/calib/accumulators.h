@@ -8,27 +8,10 @@
 #include <cstdint>
 #include <memory>
 
+#include "nn/gram.h"
 #include "quant/recipe.h"
 
 namespace statera {
-
-// Sum of w x x^T over rows x, w = 1 or Pass::row_weight. fp32. Rows are gathered and taken in by chunks of fixed size, so that the
-// triangle is gone through once per chunk, not once per sample.
-class Gram {
- public:
-  explicit Gram(int64_t width);
-  void add(const at::Tensor& x_TK, const at::Tensor& weight_T);
-  // Symmetric [K, K]. The caller must not write to it.
-  const at::Tensor& value();
-  int64_t rows() const { return rows_; }
-
- private:
-  void take_in();
-  at::Tensor G_KK_;             // lower triangle of tiles until value()
-  at::Tensor rows_KT_, weighted_KT_;  // the chunk that fills, transposed; the second only with weights
-  int64_t filled_ = 0, rows_ = 0;
-  bool mirrored_ = true;
-};
 
 // Layers that read the same tensor (q, k, v; gate, up) share one gram. One pool serves the layers of a phase; it keeps the last input
 // alive, so that equal addresses mean equal tensors.

@@ -4,7 +4,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/strings.h"
-#include "quant/calib/base64.h"
+#include "data/base64.h"
 
 namespace statera {
 // Generated: name, bytes, size; ends with a null name.

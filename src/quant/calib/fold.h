@@ -9,8 +9,11 @@
 
 namespace statera {
 
-// record.scale_C f32 [group.channels], finite and positive (Error(bad_file) naming the group otherwise: the data or the weights hold no finite
-// numbers). Weights of layers that stay floating, biases and norms are written anew.
+// Folds scale f32 [group.channels] and brings all that changed back to its stored type; nobody is told. Error(bad_file) naming the group when
+// a scale is not finite and positive: the data or the weights hold no finite numbers.
+void fold_stored(const BlockJob& job, const ScaleGroup& group, const at::Tensor& scale);
+
+// record.scale_C f32 [group.channels], as above. Weights of layers that stay floating, biases and norms are written anew.
 // The record's group and readers are filled in here and passed on to the job.
 void fold_group(BlockJob& job, const ScaleGroup& group, ScaleRecord record);
 

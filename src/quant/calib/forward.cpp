@@ -34,8 +34,8 @@ class Calibrated : public WeightRep {
 
 Weight make_calibrated(const QTensor& q) { return std::make_shared<Calibrated>(q); }
 
-Calibrator::Calibrator(const Model& model, const CalibData& data, std::string folder, const std::atomic<bool>* cancel)
-    : StackWalk(model, model.language(), model.limits().hidden_size, data, std::move(folder), "activations-", cancel) {}
+Calibrator::Calibrator(const Model& model, const CalibData& data, std::string folder, const std::atomic<bool>* cancel, std::string prefix)
+    : StackWalk(model, model.language(), model.limits().hidden_size, data, std::move(folder), std::move(prefix), cancel) {}
 
 uint64_t Calibrator::state_bytes(const Model& model, const CalibData& data) {
   return static_cast<uint64_t>(data.summary.tokens * model.limits().hidden_size) * c10::elementSize(model.dtype);

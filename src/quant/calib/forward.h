@@ -17,7 +17,9 @@ namespace statera {
 
 class Calibrator : public StackWalk {
  public:
-  Calibrator(const Model& model, const CalibData& data, std::string folder, const std::atomic<bool>* cancel);
+  int64_t rows_of(size_t sample) const override { return data_.samples[sample].tokens(); }
+  // prefix: of the names of its files; two walks in one folder have two.
+  Calibrator(const Model& model, const CalibData& data, std::string folder, const std::atomic<bool>* cancel, std::string prefix = "activations-");
   // Makes the state before block `next` available: entered here for 0, left by an earlier run otherwise (Error(mismatch) when it is not
   // there).
   void start(int64_t next, const ProgressSink& sink);
@@ -39,7 +41,6 @@ class Calibrator : public StackWalk {
   static uint64_t state_bytes(const Model& model, const CalibData& data);
 
  private:
-  int64_t rows_of(size_t sample) const override { return data_.samples[sample].tokens(); }
   Pass pass_of(size_t sample) const override;
   void behind(size_t sample, Pass& pass) const override;
   ModelInputs inputs_of(size_t sample) const;

@@ -8,7 +8,7 @@
 #include "base/error.h"
 #include "ckpt/test_files.h"
 #include "quant/calib/bundled.h"
-#include "quant/calib/test_frames.h"
+#include "data/test_frames.h"
 
 namespace statera {
 namespace {

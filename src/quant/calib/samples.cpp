@@ -228,7 +228,7 @@ class Reader {
     if (too_long_ > 0)
       out.notes.push_back(std::to_string(too_long_) + (joins() ? " pairs" : " conversations") +
                           " were left out: their pictures reach beyond " + std::to_string(length_) + " tokens");
-    if (!options_.parity.empty()) out.notes.push_back("data read with --parity " + join(options_.parity, ","));
+    if (parity_.reads_data()) out.notes.push_back("data read with --parity " + join(options_.parity, ","));
   }
 
   const CalibOptions& options_;
@@ -270,8 +270,7 @@ void check_calibration(const CalibOptions& o) {
   if (o.few_shot && !o.interleave.empty()) refuse("--few-shot and --interleave exclude each other");
   if (joins && o.data.empty()) refuse("--few-shot and --interleave join conversations of --data, which is not given");
   if (joins && o.n_samples < 2) refuse("--few-shot and --interleave make one sample of two conversations: --n-samples must be at least 2");
-  parse_parity(o.parity);
-  if (!o.parity.empty() && o.data.empty()) refuse("--parity says how --data is read, which is not given");
+  if (parse_parity(o.parity).reads_data() && o.data.empty()) refuse("--parity says how --data is read, which is not given");
 }
 
 ModelInputs CalibData::inputs(size_t i) const {

@@ -44,8 +44,8 @@ struct VisionTap : Tap {
 
 }  // namespace
 
-VisionCalibrator::VisionCalibrator(const Model& model, const CalibData& data, std::string folder, const std::atomic<bool>* cancel)
-    : StackWalk(model, tower_of(model), width_of(tower_of(model)), data, std::move(folder), "pictures-", cancel), tower_(tower_of(model)) {}
+VisionCalibrator::VisionCalibrator(const Model& model, const CalibData& data, std::string folder, const std::atomic<bool>* cancel, std::string prefix)
+    : StackWalk(model, tower_of(model), width_of(tower_of(model)), data, std::move(folder), std::move(prefix), cancel), tower_(tower_of(model)) {}
 
 uint64_t VisionCalibrator::disk_bytes(const Model& model, const CalibData& data) {
   const VisionStack& tower = tower_of(model);

@@ -9,8 +9,9 @@ namespace statera {
 
 class VisionCalibrator : public StackWalk {
  public:
-  // The model must have a tower.
-  VisionCalibrator(const Model& model, const CalibData& data, std::string folder, const std::atomic<bool>* cancel);
+  int64_t rows_of(size_t sample) const override { return data_.samples[sample].patches; }
+  // The model must have a tower. prefix: of the names of its files; two walks in one folder have two.
+  VisionCalibrator(const Model& model, const CalibData& data, std::string folder, const std::atomic<bool>* cancel, std::string prefix = "pictures-");
   // Makes the state before block `next` available: entered here for 0, left by an earlier run otherwise (Error(mismatch) when it is not
   // there). blocks(): before the projectors.
   void start(int64_t next, const ProgressSink& sink);
@@ -22,7 +23,6 @@ class VisionCalibrator : public StackWalk {
  private:
   void enter(const ProgressSink& sink);
   VisualFeatures leave(size_t sample, Pass& pass) const;
-  int64_t rows_of(size_t sample) const override { return data_.samples[sample].patches; }
   Pass pass_of(size_t sample) const override;
   void behind(size_t sample, Pass& pass) const override;
   bool needed_behind(int64_t block) const override;

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "ckpt/safetensors_write.h"
 
 namespace statera {
 namespace fs = std::filesystem;
@@ -28,30 +29,22 @@ int64_t StackWalk::rows() const {
   return sum;
 }
 
-void StackWalk::observe(int64_t block, Tap& tap) const {
+at::Tensor StackWalk::run(int64_t block, size_t sample, Tap* tap) const {
   check(block == at_, "blocks run in order");
-  for (size_t i = 0; i < data_.samples.size(); ++i) {
-    if (rows_of(i) == 0) continue;
-    check_cancelled();
-    Pass pass = pass_of(i);
-    pass.tap = &tap;
-    try {
-      if (block < blocks()) {
-        stack_.block(block, hidden(i), pass);
-      } else {
-        behind(i, pass);
-      }
-    } catch (const Enough&) {
-    }
+  check_cancelled();
+  Pass pass = pass_of(sample);
+  pass.tap = tap;
+  try {
+    if (block < blocks()) return stack_.block(block, hidden(sample), pass);
+    behind(sample, pass);
+  } catch (const Enough&) {
   }
+  return {};
 }
 
-void StackWalk::advance(int64_t block) {
+void StackWalk::advance(int64_t block, const std::function<at::Tensor(size_t)>& outputs) {
   check(block == at_ && block < blocks(), "blocks run in order");
-  write_state(block + 1, [&](size_t i) {
-    Pass pass = pass_of(i);
-    return stack_.block(block, hidden(i), pass);
-  });
+  write_state(block + 1, outputs);
 }
 
 void StackWalk::write_state(int64_t block, const std::function<at::Tensor(size_t)>& make) {
@@ -87,12 +80,25 @@ void StackWalk::open_state(int64_t block) {
   at_ = block;
 }
 
+void StackWalk::start_beside(const StackWalk& other, int64_t next) {
+  if (next == 0 && !(is_file(entered_path()) && is_file(state_path(0)))) {
+    check(other.at_ == 0, "walks begin together");
+    write_state(0, [&](size_t i) { return other.hidden(i); });
+    NamedTensors entered;
+    for (const TensorInfo& info : other.entered_->tensors()) entered.emplace_back(info.name, other.entered_->tensor(info));
+    write_safetensors(entered_path(), entered, other.entered_->metadata());
+  }
+  open_state(next);
+}
+
 at::Tensor StackWalk::hidden(size_t i) const {
   const TensorInfo* info = state_->find(sample_name(i));
   check(info != nullptr, "no state of a sample");
-  at::Tensor h = state_->tensor(*info).clone();
-  state_->release(*info);
-  return h;
+  return state_->tensor(*info);
+}
+
+void StackWalk::release(size_t i) const {
+  if (const TensorInfo* info = state_ ? state_->find(sample_name(i)) : nullptr) state_->release(*info);
 }
 
 void StackWalk::forget_before(int64_t block) const {

@@ -20,12 +20,18 @@ class StackWalk {
   virtual ~StackWalk() = default;
   StackWalk(const StackWalk&) = delete;
   StackWalk& operator=(const StackWalk&) = delete;
-  // Thrown by a tap that has seen all it wants of a sample: the rest of the block is not computed.
+  // Thrown by a tap that has seen all it wants of a sample: the rest of the block is not computed. Caught by run().
   struct Enough {};
-  // The block over all samples, in order, one at a time, told to the tap; blocks(): the layers behind the last one. Results are dropped.
-  void observe(int64_t block, Tap& tap) const;
-  // The block once more: its results are the inputs of block + 1 and on disk when this returns.
-  void advance(int64_t block);
+  // One sample through the block, told to the tap: what comes out, undefined after Enough. blocks(): through the layers behind the last one,
+  // of which nothing comes out. For several threads at once.
+  at::Tensor run(int64_t block, size_t sample, Tap* tap) const;
+  // What the block makes of each sample, asked for in order, are the inputs of block + 1: on disk when this returns.
+  void advance(int64_t block, const std::function<at::Tensor(size_t sample)>& outputs);
+  // Pages of a sample's state that were read; they are read again when they are needed.
+  void release(size_t sample) const;
+  // For another walk over the same samples, which this one starts beside: makes the state before block `next` available, the other's for 0, left by an
+  // earlier run otherwise (Error(mismatch) when it is not there).
+  void start_beside(const StackWalk& other, int64_t next);
   // Drops the state before `block`, and what is older and not needed behind the last block.
   void forget_before(int64_t block) const;
   // Drops all states of this stack.
@@ -33,9 +39,13 @@ class StackWalk {
   // Of every stack in the folder, whole or not.
   void remove_files() const;
   const CalibData& data() const { return data_; }
+  // Rows of a sample in this stack; 0: it takes no part.
+  virtual int64_t rows_of(size_t sample) const = 0;
+  int64_t width() const { return width_; }
+  void check_cancelled() const;
   int64_t blocks() const { return stack_.blocks(); }
   // Hidden states of a sample before the block that comes next: behind the last one, those of the whole stack. [T, H]
-  at::Tensor state(size_t sample) const { return hidden(sample); }
+  at::Tensor state(size_t sample) const { return hidden(sample).clone(); }
   // Of all samples.
   int64_t rows() const;
 
@@ -44,7 +54,6 @@ class StackWalk {
   StackWalk(const Model& model, const Stack& stack, int64_t width, const CalibData& data, std::string folder, std::string prefix,
             const std::atomic<bool>* cancel)
       : model_(model), stack_(stack), data_(data), folder_(std::move(folder)), cancel_(cancel), prefix_(std::move(prefix)), width_(width) {}
-  virtual int64_t rows_of(size_t sample) const = 0;
   // What enter() leaves in a sample's pass.
   virtual Pass pass_of(size_t sample) const = 0;
   // Runs the layers behind the last block.
@@ -59,8 +68,8 @@ class StackWalk {
   void write_state(int64_t block, const std::function<at::Tensor(size_t sample)>& make);
   // Error(mismatch) when a file is not there or of other data.
   void open_state(int64_t block);
+  // In the mapped file: not to be written to.
   at::Tensor hidden(size_t sample) const;
-  void check_cancelled() const;
 
   const Model& model_;
   const Stack& stack_;

@@ -111,8 +111,8 @@ class Importer {
     if (method_ == "smoothquant" && act >= 16) note("activations stay floating (the original rounds them to 16 bits)");
     out_.recipe.set("weights", std::move(weights));
     out_.recipe.set("activations", std::move(activations));
-    // Without distort no rounded block reaches the next block's input there.
-    if (method_ != "rtn") out_.recipe.set("propagate", "original");
+    // Without distort no rounded block reaches the next block's input there; with it trials run on such inputs.
+    if (method_ != "rtn") out_.recipe.set("propagate", method_ == "mbq" && flag("distort") ? "quantized" : "original");
   }
 
   void set_data() {

@@ -69,6 +69,15 @@ TEST(ImportMbq, ActivationBitsMeanSymmetricRows) {
   EXPECT_EQ(i.recipe.at("activations"), parse_yaml("{bits: 8}", "e"));
 }
 
+TEST(ImportMbq, DistortIsAnOptionOfTheStepAndTakesRoundedBlocksOn) {
+  std::string yaml = kSearch;
+  yaml.replace(yaml.find("distort: False"), 14, "distort: True");
+  const MbqImport i = import(yaml);
+  EXPECT_EQ(i.recipe.at("steps"), parse_yaml("[mbq: {reweight: true, loss: mae, norm: common, distort: true}]", "e"));
+  EXPECT_EQ(i.recipe.at("propagate"), Json("quantized"));
+  EXPECT_EQ(import("{method: awq, distort: true, data_path: p}").recipe.at("propagate"), Json("original"));  // which has no part in it
+}
+
 TEST(ImportMbq, EvaluationFilesAreReadAndTheirKeysListed) {
   const MbqImport i = import(R"(
 model: qwen2_vl

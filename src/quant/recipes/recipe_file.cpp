@@ -33,7 +33,7 @@ class Reader {
   RecipeFile read(const Json& document) {
     static const std::vector<std::string> top = {"steps",  "weights",       "activations", "data",   "select",    "overrides",
                                                  "target", "target_bits",   "seed",        "format", "max_shard", "search_tokens",
-                                                 "propagate"};
+                                                 "propagate", "parity"};
     if (!document.is_object()) throw Error(ErrorKind::bad_file, where_ + ": no recipe: a mapping with steps, weights, ... is expected");
     for (const auto& [key, value] : document.as_object()) {
       if (key == "steps") {
@@ -59,7 +59,22 @@ class Reader {
 
  private:
   void add(std::string option, const Json& value, std::string place) {
-    if (!value.is_null()) out_.options.push_back({std::move(option), value, std::move(place)});
+    if (value.is_null()) return;
+    auto again = std::find_if(out_.options.begin(), out_.options.end(), [&](const RecipeOption& o) { return o.name == option && option == "parity"; });
+    if (again != out_.options.end()) return append(again->value, value, place);  // at the top and under data
+    out_.options.push_back({std::move(option), value, std::move(place)});
+  }
+
+  static void append(Json& to, const Json& more, const std::string& place) {
+    Json all = Json::array();
+    for (const Json* part : {static_cast<const Json*>(&to), &more}) {
+      if (part->is_array()) {
+        for (const Json& one : part->as_array(place)) all.push(one);
+      } else {
+        all.push(*part);
+      }
+    }
+    to = std::move(all);
   }
 
   // Options that say what is looked at, as far as quantize has them.

@@ -16,8 +16,8 @@ namespace statera {
 namespace {
 
 const std::vector<std::string> kFlags = {"w_bits",  "w_group",       "a_bits",     "data",         "image_folder", "n_samples",   "max_seq_len",
-                                         "method",  "gptq_damp",     "gptq_clip",  "gptq_act_order", "mbq_reweight", "mbq_loss", "smooth_alpha",
-                                         "override", "target_bits",  "seed",       "quantize_vision", "ignore"};
+                                         "method",  "gptq_damp",     "gptq_clip",  "gptq_act_order", "mbq_reweight", "mbq_tie_heads", "mbq_loss", "smooth_alpha",
+                                         "override", "target_bits",  "seed",       "quantize_vision", "ignore", "parity"};
 
 std::map<std::string, Json> options(const std::string& yaml) {
   std::map<std::string, Json> out;
@@ -66,6 +66,13 @@ seed: 7
   EXPECT_EQ(o.at("seed"), Json(7));
   EXPECT_EQ(o.size(), 15u);
 }
+
+TEST(Recipe, ParityMayStandAtTheTopAndUnderDataAndBothCount) {
+  EXPECT_EQ(options("{steps: [rtn], parity: own-ranges}").at("parity"), Json("own-ranges"));
+  EXPECT_EQ(options("{parity: own-ranges, data: {parity: [mbq-data]}}").at("parity"), parse_yaml("[own-ranges, mbq-data]", "e"));
+}
+
+TEST(Recipe, HeadsAreTiedByAKeyOfTheStep) { EXPECT_EQ(options("steps: [mbq: {tie_heads: true}]").at("mbq_tie_heads"), Json(true)); }
 
 TEST(Recipe, AStepMayBeANameOnly) { EXPECT_EQ(options("steps: [awq, gptq]").at("method"), Json("awq+gptq")); }
 

@@ -11,7 +11,8 @@ Json step_options(const std::string& method, const QuantizeSettings& s) {
     j.set("damp", s.gptq.damp);
     j.set("clip", s.gptq.clip);
   } else if (method == "awq") {
-    j.set("clip", s.awq_clip);
+    j.set("clip", s.awq.clip);
+    j.set("tie_heads", s.awq.tie_heads);
   } else if (method == "smoothquant") {
     j.set("alpha", s.smooth_alpha);
   } else if (method == "mbq") {
@@ -19,6 +20,8 @@ Json step_options(const std::string& method, const QuantizeSettings& s) {
     j.set("loss", s.mbq.squared ? "mse" : "mae");
     j.set("norm", s.mbq.own_mean ? "own" : "common");
     j.set("floor", s.mbq.median_floor);
+    j.set("tie_heads", s.mbq.tie_heads);
+    j.set("distort", s.mbq.distort);
   }
   return j;
 }
@@ -47,6 +50,7 @@ Json resolved_recipe(const QuantizeSettings& s) {
   j.set("activations", std::move(activations));
   j.set("select", std::move(select));
   j.set("overrides", std::move(overrides));
+  if (s.plan.weights.own_range) j.set("parity", "own-ranges");
   if (s.target_bits) j.set("target_bits", *s.target_bits);
   return j;
 }

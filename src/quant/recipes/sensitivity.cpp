@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/threads.h"
+#include "quant/calib/block_runs.h"
 #include "quant/calib/forward.h"
 #include "quant/recipes/bit_budget.h"
 #include "quant/recipes/trial.h"
@@ -33,15 +34,10 @@ double weighted_square(const at::Tensor& D_NK, const at::Tensor& energy_K) {
   return sum;
 }
 
-class EnergyTap : public Tap {
+// Sums of squares of what the layers read, by channel.
+class Energies {
  public:
-  explicit EnergyTap(const std::vector<LayerChoice>& layers) {
-    for (const LayerChoice& l : layers) {
-      if (l.quantized) wanted_.insert(l.site.get());
-    }
-  }
-  void linear(const LinearSite& site, const at::Tensor& x, const at::Tensor&, const Pass&) override {
-    if (!wanted_.count(&site)) return;
+  void add(const LinearSite& site, const at::Tensor& x) {
     const at::Tensor wide = x.to(at::kDouble);
     const at::Tensor sum = at::sum(wide * wide, {0});
     auto& [total, rows] = sums_[&site];
@@ -55,7 +51,6 @@ class EnergyTap : public Tap {
   }
 
  private:
-  std::set<const LinearSite*> wanted_;
   std::map<const LinearSite*, std::pair<at::Tensor, int64_t>> sums_;
 };
 
@@ -166,14 +161,20 @@ class Chooser {
 
 InputEnergies measure_energies(const Model& model, const std::vector<LayerChoice>& layers, Calibrator& calibrator, const ProgressSink& sink) {
   calibrator.start(0, sink);
-  EnergyTap tap(layers);
-  for (int64_t block = 0; block < model.language().blocks(); ++block) {
-    calibrator.observe(block, tap);
-    if (block + 1 < model.language().blocks()) calibrator.advance(block);
+  Energies energies;
+  const Stack& stack = model.language();
+  for (int64_t block = 0; block < stack.blocks(); ++block) {
+    std::vector<const LinearSite*> wanted;
+    for (const LayerChoice& l : layers) {
+      if (l.quantized && l.site->block == block && l.site->role != Role::vision && l.site->role != Role::projector) wanted.push_back(l.site.get());
+    }
+    BlockRuns runs(calibrator, block, {});
+    if (!wanted.empty()) runs.observe(wanted, [&](const LinearSite& site, const at::Tensor& x, const Pass&) { energies.add(site, x); });
+    if (block + 1 < stack.blocks()) runs.advance();
     calibrator.forget_before(block);
   }
   calibrator.remove_files();
-  return tap.result();
+  return energies.result();
 }
 
 BitChoice choose_bits(const CheckpointSource& source, const std::vector<LayerChoice>& layers, const PlanOptions& options, double target_bits,

@@ -17,6 +17,7 @@ class TrialJob : public BlockJob {
   const QSpec& spec(const LinearSite&) const override { return spec_; }
   int64_t rows() const override { return 0; }
   Accumulator* statistics(const LinearSite&) override { return nullptr; }
+  void observe(Inputs, const std::map<const LinearSite*, Accumulator*>&) override { throw Bug("a layer by itself sees no samples"); }
   void finish(const LinearSite& site, QTensor q, std::optional<RoundingError> error) override {
     result.error = error ? *error : rounding_error(site.weight->dense(), q);
     result.q = std::move(q);
@@ -26,6 +27,7 @@ class TrialJob : public BlockJob {
     throw Error(ErrorKind::bad_file, place_ + ": " + std::string(reason));
   }
   void scaled(ScaleRecord) override {}
+  void clipped(ClipRecord) override {}
   void rewrite(const std::string&, const at::Tensor&) override {}
 
   Trial result;

@@ -59,13 +59,20 @@ at::Tensor clip_error(const at::Tensor& w_NK, const WeightGrid& grid, const QSpe
 }  // namespace
 
 GroupRange group_range(const at::Tensor& W_NK, const QSpec& spec) {
-  return {reduce_groups(W_NK, spec, [](const at::Tensor& w) { return at::amin(w, {2}); }).clamp_max(0),
-          reduce_groups(W_NK, spec, [](const at::Tensor& w) { return at::amax(w, {2}); }).clamp_min(0)};
+  GroupRange range{reduce_groups(W_NK, spec, [](const at::Tensor& w) { return at::amin(w, {2}); }),
+                   reduce_groups(W_NK, spec, [](const at::Tensor& w) { return at::amax(w, {2}); })};
+  if (spec.own_range && !spec.symmetric) return range;
+  return {range.low.clamp_max(0), range.high.clamp_min(0)};
 }
 
 WeightGrid grid_of(const GroupRange& range, const QSpec& spec) {
   const double steps = spec.qmax() - spec.qmin(), epsilon = epsilon_of(range.low.scalar_type());
   WeightGrid g;
+  if (spec.own_range && !spec.symmetric) {
+    g.scale = (range.high - range.low).clamp_min(kLeastOwnRange) / steps;
+    g.zero = ((range.low / g.scale).round().neg().clamp(0, steps) + spec.qmin()).to(at::kChar);
+    return g;
+  }
   if (spec.symmetric) {
     g.scale = at::maximum(at::abs(range.low), at::abs(range.high)) / (steps / 2);
   } else {
@@ -108,8 +115,13 @@ at::Tensor sum_groups(const at::Tensor& per_column_NK, const QSpec& spec) {
   return reduce_groups(per_column_NK, spec, [](const at::Tensor& w) { return at::sum(w, {2}); });
 }
 
+at::Tensor abs_max_of_groups(const at::Tensor& per_column_NK, const QSpec& spec) {
+  return reduce_groups(per_column_NK, spec, [](const at::Tensor& w) { return at::amax(at::abs(w), {2}); });
+}
+
 at::Tensor nearest_codes(const at::Tensor& w, const at::Tensor& scale, const at::Tensor& zero, const QSpec& spec) {
   at::Tensor code = w / scale;
+  if (zero.defined() && spec.own_range) code.round_();
   if (zero.defined()) code.add_(zero);
   return code.round_().clamp_(spec.qmin(), spec.qmax());
 }

@@ -25,7 +25,7 @@ struct ClipSearch {
   int candidates() const { return static_cast<int>(max_shrink * steps + 1e-9); }
 };
 
-// Lowest and highest weight of each group, widened to hold 0. [N, G] each, in W's dtype.
+// Lowest and highest weight of each group, widened to hold 0 unless the spec says own_range. [N, G] each, in W's dtype.
 struct GroupRange {
   at::Tensor low, high;
 };
@@ -37,9 +37,12 @@ WeightGrid fit_grid(const at::Tensor& W_NK, const QSpec& spec, const std::option
 
 // Per-group values as fp32 columns: [N, G] -> [N, K].
 at::Tensor spread_groups(const at::Tensor& per_group_NG, const QSpec& spec, int64_t columns);
+// Largest magnitude of each group: [N, K] -> [N, G].
+at::Tensor abs_max_of_groups(const at::Tensor& per_column_NK, const QSpec& spec);
 // Sums of each group's columns: [N, K] -> [N, G].
 at::Tensor sum_groups(const at::Tensor& per_column_NK, const QSpec& spec);
-// Nearest codes as fp32 integers of w, fp32; scale and zero (undefined: none) broadcast against it.
+// Nearest codes as fp32 integers of w, fp32; scale and zero (undefined: none) broadcast against it. With own_range a weight half way
+// between two codes goes where rounding before the zero point is added takes it.
 at::Tensor nearest_codes(const at::Tensor& w, const at::Tensor& scale, const at::Tensor& zero, const QSpec& spec);
 // W rounded on a given grid.
 QTensor round_on(const at::Tensor& W_NK, const WeightGrid& grid, const QSpec& spec);

@@ -40,6 +40,26 @@ TEST(Grid, ScalesAndZeroPointsAreThoseOfRtnInEveryDtype) {
   }
 }
 
+TEST(Grid, OwnRangesAreThoseOfRtnInEveryDtype) {
+  for (auto dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
+    for (int bits = 2; bits <= 8; ++bits) {
+      for (int64_t group : {int64_t{-1}, int64_t{17}, int64_t{64}}) {
+        const QSpec spec{.bits = bits, .group = group, .symmetric = false, .own_range = true};
+        at::Tensor w = weight_matrix(13, 96, static_cast<uint64_t>(bits)).to(dtype);
+        w[3].zero_();
+        w[4].abs_().add_(0.1);
+        const QTensor expected = rtn(w, spec);
+        const WeightGrid grid = fit_grid(w, spec);
+        ASSERT_TRUE(at::equal(grid.scale, expected.scale));
+        ASSERT_TRUE(at::equal(grid.zero, expected.zero));
+        if (dtype == at::kFloat) {
+          ASSERT_TRUE(at::equal(round_on(w, grid, spec).q, expected.q));
+        }
+      }
+    }
+  }
+}
+
 TEST(Grid, SixteenBitWeightsAreRoundedToTheNearestCodeWhichRtnMisses) {
   const at::Tensor w = weight_matrix(64, 256, 5).to(at::kBFloat16);
   const QSpec spec{8, -1, true};

@@ -7,9 +7,12 @@
 #include <ATen/ops/clamp.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full_like.h>
+#include <ATen/ops/index_select.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/sqrt.h>
+#include <ATen/ops/tensor.h>
 #include <ATen/ops/where.h>
+#include <ATen/ops/zeros_like.h>
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
@@ -89,34 +92,46 @@ ScaleChoice awq_search(std::span<const at::Tensor> readers_NK, const at::Tensor&
   });
 }
 
-at::Tensor awq_clip(const at::Tensor& W_NK, const at::Tensor& gram_KK, const QSpec& spec, const AwqClipOptions& options) {
+at::Tensor awq_shrink(const at::Tensor& W_NK, const at::Tensor& gram_KK, const QSpec& spec, const AwqClipOptions& options) {
   check_spec(spec, W_NK.size(1));
   check(gram_KK.size(0) == W_NK.size(1), "the gram belongs to another input");
-  if (options.steps < 1 || !(options.max_shrink >= 0 && options.max_shrink < 1)) {
-    throw Error(ErrorKind::usage, "awq clip: steps >= 1 and 0 <= max_shrink < 1 are needed");
+  if (options.steps < 1 || options.steps > 256 || !(options.max_shrink >= 0 && options.max_shrink < 1)) {
+    throw Error(ErrorKind::usage, "awq clip: 1 <= steps <= 256 and 0 <= max_shrink < 1 are needed");
   }
   const int64_t N = W_NK.size(0), K = W_NK.size(1), group = spec.group <= 0 ? K : spec.group;
-  const QSpec whole{spec.bits, -1, spec.symmetric};
+  const QSpec whole = spec.whole_rows();
   const int candidates = std::max(1, static_cast<int>(options.max_shrink * options.steps + 1e-9));
-  at::Tensor bound_NG = at::empty({N, spec.groups(K)}, W_NK.options().dtype(at::kFloat));
+  at::Tensor shrink_NG = at::empty({N, spec.groups(K)}, W_NK.options().dtype(at::kByte));
   parallel_for(spec.groups(K), 1, [&](int64_t first, int64_t last) {
     c10::InferenceMode mode;
     for (int64_t g = first; g < last; ++g) {
       const int64_t begin = g * group, end = std::min(K, begin + group);
       const at::Tensor w = W_NK.slice(1, begin, end).to(at::kFloat), gram = gram_KK.slice(0, begin, end).slice(1, begin, end);
       const at::Tensor widest = at::amax(at::abs(w), {1}, true);
-      at::Tensor best = widest, least = at::full_like(widest, std::numeric_limits<float>::infinity());
+      at::Tensor best = at::zeros_like(widest, at::kByte), least = at::full_like(widest, std::numeric_limits<float>::infinity());
       for (int i = 0; i < candidates; ++i) {
         const at::Tensor bound = widest * (1 - static_cast<double>(i) / options.steps);
         const at::Tensor D = trial(at::clamp(w, -bound, bound), {}, whole).sub_(w);
         const at::Tensor error = at::matmul(D, gram).mul_(D).sum(1, true);
-        best = at::where(error < least, bound, best);
+        best.masked_fill_(error < least, i);
         least = at::where(error < least, error, least);
       }
-      bound_NG.slice(1, g, g + 1).copy_(best);
+      shrink_NG.slice(1, g, g + 1).copy_(best);
     }
   });
-  return bound_NG;
+  return shrink_NG;
+}
+
+at::Tensor awq_bounds(const at::Tensor& W_NK, const at::Tensor& shrink_NG, const QSpec& spec, int64_t steps) {
+  check(shrink_NG.size(0) == W_NK.size(0) && shrink_NG.size(1) == spec.groups(W_NK.size(1)), "ranges of another weight");
+  std::vector<float> factors;
+  for (int64_t i = 0; i < 256; ++i) factors.push_back(static_cast<float>(1 - static_cast<double>(i) / static_cast<double>(steps)));
+  const at::Tensor factor = at::index_select(at::tensor(factors), 0, shrink_NG.reshape({-1}).to(at::kLong)).reshape(shrink_NG.sizes());
+  return abs_max_of_groups(W_NK.to(at::kFloat), spec) * factor;
+}
+
+at::Tensor awq_clip(const at::Tensor& W_NK, const at::Tensor& gram_KK, const QSpec& spec, const AwqClipOptions& options) {
+  return awq_bounds(W_NK, awq_shrink(W_NK, gram_KK, spec, options), spec, options.steps);
 }
 
 at::Tensor clamp_groups(const at::Tensor& W_NK, const at::Tensor& bound_NG, const QSpec& spec) {

@@ -36,12 +36,16 @@ using AwqReplay = std::function<double(const std::vector<at::Tensor>& trial_NK)>
 ScaleChoice awq_search(std::span<const at::Tensor> readers_NK, const at::Tensor& mean_abs_K, const QSpec& spec, const AwqReplay& replay,
                        const ScaleGridOptions& options = {});
 
-// Largest magnitude to keep in each row and group: max|w| times 1, 1 - 1/steps, ... above 1 - max_shrink, whichever gives the group's
-// part of the output the least squared error after rounding, the first on a tie. f32 [N, G]
+// The range to keep in each row and group: max|w| times 1, 1 - 1/steps, ... above 1 - max_shrink, whichever gives the group's part of
+// the output the least squared error after rounding, the first on a tie. Steps taken off, u8 [N, G]
 struct AwqClipOptions {
-  int steps = 20;
+  int steps = 20;  // at most 256
   double max_shrink = 0.5;
 };
+at::Tensor awq_shrink(const at::Tensor& W_NK, const at::Tensor& gram_KK, const QSpec& spec, const AwqClipOptions& options = {});
+// Largest magnitude to keep: max|w| * (1 - shrink / steps). f32 [N, G]
+at::Tensor awq_bounds(const at::Tensor& W_NK, const at::Tensor& shrink_NG, const QSpec& spec, int64_t steps);
+// awq_bounds of awq_shrink.
 at::Tensor awq_clip(const at::Tensor& W_NK, const at::Tensor& gram_KK, const QSpec& spec, const AwqClipOptions& options = {});
 // W with every group clamped to [-bound, bound], in W's dtype: what is then rounded.
 at::Tensor clamp_groups(const at::Tensor& W_NK, const at::Tensor& bound_NG, const QSpec& spec);

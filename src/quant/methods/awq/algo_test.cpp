@@ -90,6 +90,16 @@ TEST_F(Awq, RatioZeroIsRoundToNearestAndThereforeTheSearchIsNeverWorse) {
   EXPECT_LT(worst, 0.8);
 }
 
+TEST_F(Awq, TrialsAndClippingRoundOnOwnRangesWhereTheSpecSaysSo) {
+  QSpec own = kSpec;
+  own.own_range = true;
+  const at::Tensor W = weight_matrix(48, 128, 3).abs() + 0.01, gram = gram_of(activations(200, 128, 20));
+  const at::Tensor plain = rtn(W, own).dequantize();
+  EXPECT_TRUE(at::equal(awq_trial(W, scale_of_ratio(gram.diagonal(), 0), own), plain));
+  EXPECT_GT((plain - rtn(W, kSpec).dequantize()).abs().max().item<double>(), 0.01);
+  EXPECT_FALSE(at::equal(awq_clip(W, gram, own), awq_clip(W, gram, kSpec)));
+}
+
 TEST_F(Awq, GramRowsAndReplayAreOneLoss) {
   const at::Tensor x = activations(90, 96, 1), c = normal_matrix(1, 90, 2)[0].abs();
   const std::vector<at::Tensor> readers{weight_matrix(150, 96, 3), weight_matrix(20, 96, 4)};

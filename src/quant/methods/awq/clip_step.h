@@ -1,4 +1,5 @@
-// AWQ's second search as a step of its own, after the scales: weights clamped to ranges that cost the layer's output least (algo.h, awq_clip).
+// AWQ's second search as a step of its own, after the scales: weights clamped to ranges that cost the layer's output least (algo.h,
+// awq_shrink).
 #pragma once
 
 #include <memory>
@@ -7,6 +8,7 @@
 
 namespace statera {
 
-std::unique_ptr<Step> make_awq_clip();
+// stored: the ranges of that file in place of a search, without data. Error(mismatch) in apply() where they are not those of the block's layers.
+std::unique_ptr<Step> make_awq_clip(const ScaleSet* stored);
 
 }  // namespace statera

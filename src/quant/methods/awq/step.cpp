@@ -8,10 +8,10 @@ namespace {
 
 Recipe make_steps(const RecipeOptions& o) {
   MbqSettings loss{.reweight = false, .squared = true};
-  loss.tie_heads = o.mbq.tie_heads;
+  loss.tie_heads = o.awq.tie_heads;
   Recipe recipe;
   recipe.push_back(make_scale_search({loss, {}, o.search_tokens, o.data_tokens, o.seed}));
-  if (o.awq_clip) recipe.push_back(make_awq_clip());
+  if (o.awq.clip) recipe.push_back(make_awq_clip(o.stored));
   return recipe;
 }
 

@@ -10,7 +10,6 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/flip.h>
 #include <ATen/ops/full_like.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/isfinite.h>
@@ -20,6 +19,7 @@
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
+#include <atomic>
 #include <vector>
 
 #include "base/error.h"
@@ -36,46 +36,56 @@ struct Piece {
   double loss = 0;
 };
 
-// Lower Cholesky factor in place of a symmetric matrix, blocks of columns left to right: panels and what they take off later columns
-// are spread over our threads. False: not positive definite.
-bool factor_lower(at::Tensor& A_KK) {
+// R in the upper triangle of a symmetric matrix, in its place, with A = R R^T: columns from the last to the first, blocks of rows spread over
+// our threads. Neither reads nor writes below the diagonal. False: not positive definite.
+bool factor_upper(const at::Tensor& A_KK) {
   constexpr int64_t kBlock = 256;
   const int64_t K = A_KK.size(0);
-  for (int64_t begin = 0; begin < K; begin += kBlock) {
-    const int64_t end = std::min(begin + kBlock, K);
+  for (int64_t begin, end = K; end > 0; end = begin) {
+    begin = std::max<int64_t>(0, end - kBlock);
     at::Tensor corner = A_KK.slice(0, begin, end).slice(1, begin, end);
-    auto [L, info] = at::linalg_cholesky_ex(corner);
+    auto [L, info] = at::linalg_cholesky_ex(corner.flip({0, 1}));  // read backwards, the upper triangle is the lower one
     if (info.item<int>() != 0 || !at::isfinite(L.diagonal()).all().item<bool>()) return false;
-    corner.copy_(L);
-    const int64_t blocks = (K - end + kBlock - 1) / kBlock;
+    const at::Tensor R = L.flip({0, 1});
+    corner.copy_(corner.tril(-1).add_(R));
+    const int64_t blocks = (begin + kBlock - 1) / kBlock;
     auto rows = [&](int64_t i, int64_t columns_from, int64_t columns_to) {
-      return A_KK.slice(0, end + i * kBlock, std::min(K, end + (i + 1) * kBlock)).slice(1, columns_from, columns_to);
+      return A_KK.slice(0, i * kBlock, std::min(begin, (i + 1) * kBlock)).slice(1, columns_from, columns_to);
     };
-    parallel_for(blocks, 1, [&, &L = L](int64_t first, int64_t last) {
+    parallel_for(blocks, 1, [&](int64_t first, int64_t last) {
       c10::InferenceMode mode;
       for (int64_t i = first; i < last; ++i) {
         at::Tensor panel = rows(i, begin, end);
-        panel.copy_(at::linalg_solve_triangular(L.t(), panel, /*upper=*/true, /*left=*/false));
+        panel.copy_(at::linalg_solve_triangular(R.t(), panel, /*upper=*/false, /*left=*/false));
       }
     });
     parallel_for(blocks, 1, [&](int64_t first, int64_t last) {
       c10::InferenceMode mode;
       for (int64_t i = first; i < last; ++i) {
-        const int64_t until = std::min(K, end + (i + 1) * kBlock);
-        rows(i, end, until).addmm_(rows(i, begin, end), A_KK.slice(0, end, until).slice(1, begin, end).t(), 1, -1);
+        const int64_t from = i * kBlock;
+        rows(i, from, begin).addmm_(rows(i, begin, end), A_KK.slice(0, from, begin).slice(1, begin, end).t(), 1, -1);
       }
     });
   }
-  A_KK.tril_();
   return true;
 }
 
-// R with G + diag(added) = R R^T, from the Cholesky factor of the matrix read backwards; undefined: not positive definite.
-at::Tensor upper_factor(const at::Tensor& gram_KK, const at::Tensor& added_K) {
-  at::Tensor backwards = at::flip(gram_KK, {0, 1});
-  backwards.diagonal().add_(added_K.flip({0}));
-  if (!factor_lower(backwards)) return {};
-  return at::flip(backwards, {0, 1});
+// The symmetric matrix with this diagonal and what lies below A's.
+at::Tensor from_below(const at::Tensor& A_KK, const at::Tensor& diagonal_K) {
+  at::Tensor below = A_KK.to(at::kDouble).tril_(-1);
+  below.add_(below.t().clone());
+  below.diagonal().copy_(diagonal_K);
+  return below;
+}
+
+// Row by row, so that no copy of a large matrix is made.
+bool finite(const at::Tensor& A_KK) {
+  std::atomic<bool> all = true;
+  parallel_for(A_KK.size(0), 64, [&](int64_t begin, int64_t end) {
+    c10::InferenceMode mode;
+    if (!at::isfinite(A_KK.slice(0, begin, end)).all().item<bool>()) all = false;
+  });
+  return all;
 }
 
 class Sweep {
@@ -133,7 +143,7 @@ class Sweep {
     at::Tensor W = W_KN_.slice(0, begin, end);
     at::Tensor square = f_.unit.slice(0, begin, end).slice(1, begin, end).t();
     at::Tensor best = W + at::linalg_solve_triangular(square, now - W, false, true, true);
-    add_grid(fit_grid(best.t().to(dtype_).contiguous(), {spec_.bits, -1, spec_.symmetric}, options_.clip));
+    add_grid(fit_grid(best.t().to(dtype_).contiguous(), spec_.whole_rows(), options_.clip));
   }
 
   void run_panel(int64_t begin, int64_t end) {
@@ -179,11 +189,14 @@ class Sweep {
 }  // namespace
 
 GptqFactor gptq_factor(const at::Tensor& gram_KK, const GptqOptions& options) {
-  check(gram_KK.dim() == 2 && gram_KK.size(0) == gram_KK.size(1) && gram_KK.size(0) > 0, "a gram is square");
+  return gptq_factor_in_place(gram_KK.to(at::kFloat, /*non_blocking=*/false, /*copy=*/true), options);
+}
+
+GptqFactor gptq_factor_in_place(at::Tensor gram, const GptqOptions& options) {
+  check(gram.dim() == 2 && gram.size(0) == gram.size(1) && gram.size(0) > 0 && gram.scalar_type() == at::kFloat, "a gram is square, in fp32");
   if (!(options.damp > 0) || options.block < 1) throw Error(ErrorKind::usage, "gptq needs damp > 0 and block >= 1");
-  at::Tensor gram = gram_KK.to(at::kFloat);
   at::Tensor diagonal = gram.diagonal().to(at::kDouble);
-  if (!at::isfinite(gram).all().item<bool>() || diagonal.min().item<double>() < 0) {
+  if (!finite(gram) || diagonal.min().item<double>() < 0) {
     throw Error(ErrorKind::bad_file, "the gram of the calibration data holds NaN, infinity or a negative diagonal");
   }
   GptqFactor f;
@@ -196,16 +209,18 @@ GptqFactor gptq_factor(const at::Tensor& gram_KK, const GptqOptions& options) {
   f.dead = dead.sum().item<int64_t>();
   const int64_t live = diagonal.size(0) - f.dead;
   const double mean = live > 0 ? diagonal.sum().item<double>() / static_cast<double>(live) : 1;
-  at::Tensor R;
-  for (f.damp = options.damp; !R.defined(); f.damp *= 10) {
+  at::Tensor R = gram;
+  for (f.damp = options.damp;; f.damp *= 10) {
     check(f.damp < 1e6, "a positive diagonal this heavy always factors");
     f.added = at::where(dead, at::full_like(diagonal, mean), at::full_like(diagonal, f.damp * mean));
-    R = upper_factor(gram, f.added.to(at::kFloat));
-    if (!R.defined()) R = upper_factor(gram.to(at::kDouble), f.added);
-    if (R.defined()) break;
+    R.diagonal().copy_(diagonal + f.added);
+    if (factor_upper(R)) break;
+    R = from_below(gram, diagonal + f.added);
+    if (factor_upper(R)) break;
+    R = from_below(gram, diagonal).to(at::kFloat);  // for the next damping
   }
   f.diagonal = R.diagonal().to(at::kDouble);
-  f.unit = R.div_(R.diagonal().clone()).to(at::kFloat);
+  f.unit = R.triu_().div_(R.diagonal().clone()).to(at::kFloat);
   return f;
 }
 

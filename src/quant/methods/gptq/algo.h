@@ -33,6 +33,8 @@ struct GptqFactor {
 // gram floating [K, K], symmetric positive semidefinite, any scale; an all-zero one gives round-to-nearest. Error(bad_file) when it holds
 // NaN, infinity or a negative diagonal; Error(usage) for options out of range.
 GptqFactor gptq_factor(const at::Tensor& gram_KK, const GptqOptions& options = {});
+// The same for an fp32 gram whose memory becomes the factor's, without a second one of its size (but under act_order, or when fp32 is not enough).
+GptqFactor gptq_factor_in_place(at::Tensor gram_KK, const GptqOptions& options = {});
 
 struct GptqResult {
   QTensor q;

@@ -44,7 +44,7 @@ double output_loss(const at::Tensor& W, const QTensor& q, const at::Tensor& gram
 }
 
 const std::vector<QSpec> kSpecs{{4, -1, true}, {4, -1, false}, {4, 32, true}, {3, 32, false},
-                                {2, 24, true}, {8, 50, false}, {3, 200, true}};
+                                {2, 24, true}, {8, 50, false}, {3, 200, true}, {3, 32, false, true}};
 
 std::vector<GptqOptions> variants() {
   GptqOptions plain, small, order, clip;

@@ -2,9 +2,15 @@
 // algo.h; here weights and grams are fetched, results and their loss beside round-to-nearest's handed back.
 #include <ATen/TensorOperators.h>
 
-#include <map>
+#include <c10/core/InferenceMode.h>
+
+#include <algorithm>
+#include <atomic>
+#include <utility>
+#include <vector>
 
 #include "base/error.h"
+#include "base/threads.h"
 #include "quant/calib/accumulators.h"
 #include "quant/methods/gptq/algo.h"
 #include "quant/methods/rtn/algo.h"
@@ -27,29 +33,64 @@ class GptqStep : public Step {
 
   void apply(BlockJob& job) override {
     pool_ = std::make_shared<GramPool>();
-    std::map<const Gram*, GptqFactor> factors;
+    // Layers by gram, in order. The losses that need it come first: its memory then becomes the factor's.
+    std::vector<std::pair<std::shared_ptr<Gram>, std::vector<std::shared_ptr<LinearSite>>>> readers;
     for (const auto& site : job.layers()) {
       auto* seen = dynamic_cast<GramAccumulator*>(job.statistics(*site));
       if (!seen || (!seen->gram() && site->role != Role::expert)) job.refuse(*site, "no calibration sample reaches it");
-      const at::Tensor W = site->weight->dense().contiguous();
-      RtnResult nearest = rtn_rows(W, job.spec(*site));
-      if (nearest.nonfinite > 0) job.refuse(*site, "holds NaN or infinite weights");
-      // An expert that no token chose: nothing is known of its inputs. The report names it (journal_report.h).
       if (!seen->gram()) {
-        job.finish(*site, std::move(nearest.q), RoundingError{nearest.error, nearest.weight});
+        finish_nearest(*site, job);
         continue;
       }
-      const at::Tensor& gram = seen->gram()->value();
-      auto [factor, fresh] = factors.try_emplace(seen->gram().get());
-      if (fresh) factor->second = gptq_factor(gram, options_);
-      GptqResult r = gptq(W, factor->second, job.spec(*site), options_);
-      const at::Tensor wide = W.to(at::kFloat);
-      job.measured(*site, {gram_loss(r.q.dequantize() - wide, gram), gram_loss(nearest.q.dequantize() - wide, gram), gram_loss(wide, gram)});
-      job.finish(*site, std::move(r.q));
+      auto same = std::find_if(readers.begin(), readers.end(), [&](const auto& r) { return r.first == seen->gram(); });
+      if (same == readers.end()) same = readers.insert(same, {seen->gram(), {}});
+      same->second.push_back(site);
+    }
+    for (auto& [gram, sites] : readers) {
+      std::vector<OutputLoss> losses;
+      for (const auto& site : sites) losses.push_back(losses_without(*site, gram->value(), job));
+      const GptqFactor factor = gptq_factor_in_place(gram->take(), options_);
+      for (size_t i = 0; i < sites.size(); ++i) {
+        GptqResult r = gptq(sites[i]->weight->dense().contiguous(), factor, job.spec(*sites[i]), options_);
+        losses[i].loss = r.loss;
+        job.measured(*sites[i], losses[i]);
+        job.finish(*sites[i], std::move(r.q));
+      }
     }
   }
 
  private:
+  // An expert that no token chose: nothing is known of its inputs. The report names it (journal_report.h).
+  static void finish_nearest(const LinearSite& site, BlockJob& job) {
+    RtnResult nearest = rtn_rows(site.weight->dense().contiguous(), job.spec(site));
+    if (nearest.nonfinite > 0) job.refuse(site, "holds NaN or infinite weights");
+    job.finish(site, std::move(nearest.q), RoundingError{nearest.error, nearest.weight});
+  }
+  // Of round-to-nearest and of the output itself, by chunks of rows summed in order.
+  static OutputLoss losses_without(const LinearSite& site, const at::Tensor& gram, const BlockJob& job) {
+    constexpr int64_t kRows = 256;
+    const at::Tensor W = site.weight->dense().contiguous();
+    const int64_t N = W.size(0), chunks = (N + kRows - 1) / kRows;
+    std::vector<OutputLoss> parts(static_cast<size_t>(chunks));
+    std::atomic<bool> finite = true;
+    parallel_for(chunks, 1, [&](int64_t begin, int64_t end) {
+      c10::InferenceMode mode;
+      for (int64_t i = begin; i < end; ++i) {
+        const at::Tensor rows = W.slice(0, i * kRows, std::min(N, (i + 1) * kRows)), wide = rows.to(at::kFloat);
+        const RtnResult nearest = rtn_rows(rows, job.spec(site));
+        if (nearest.nonfinite > 0) finite = false;
+        parts[static_cast<size_t>(i)] = {0, gram_loss(nearest.q.dequantize().sub_(wide), gram), gram_loss(wide, gram)};
+      }
+    });
+    if (!finite) job.refuse(site, "holds NaN or infinite weights");
+    OutputLoss sum;
+    for (const OutputLoss& part : parts) {
+      sum.rtn += part.rtn;
+      sum.output += part.output;
+    }
+    return sum;
+  }
+
   GptqOptions options_;
   std::shared_ptr<GramPool> pool_ = std::make_shared<GramPool>();
 };

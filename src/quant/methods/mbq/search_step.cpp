@@ -2,106 +2,37 @@
 #include "quant/methods/mbq/search_step.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/abs.h>
-#include <ATen/ops/sum.h>
+#include <ATen/ThreadLocalState.h>
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <map>
+#include <numeric>
 #include <utility>
 
 #include "base/error.h"
+#include "base/threads.h"
 #include "nn/model.h"
-#include "quant/calib/accumulators.h"
 #include "quant/calib/fold.h"
 #include "quant/methods/awq/algo.h"
 #include "quant/methods/mbq/algo.h"
+#include "quant/methods/mbq/group_input.h"
+#include "quant/methods/mbq/settled_block.h"
 
 namespace statera {
 namespace {
 
-// A piece of a group's input: rows of any samples, or one sample with its pass.
-struct Part {
-  at::Tensor x_TK, kinds_T;
-  Pass pass;
-};
-
-// What is gathered at the first reader of a group.
-class GroupInput : public Accumulator {
- public:
-  GroupInput(const ScaleSearch& s, bool sequences, bool gram_allowed) : settings_(s), sequences_(sequences), gram_allowed_(gram_allowed) {}
-
-  void add(const at::Tensor& x, const Pass& pass) override {
-    const at::Tensor sum = at::sum(at::abs(x), {0}, false, at::kDouble);
-    sum_K_ = sum_K_.defined() ? sum_K_ + sum : sum;
-    rows_ += x.size(0);
-    if (sequences_) return add_sequence(x, pass);
-    if (!gram && !keeper_) begin(x.size(1));
-    if (gram) gram->add(x, {});
-    if (keeper_) keeper_->add(x, pass);
-  }
-
-  int64_t rows() const { return rows_; }
-  at::Tensor mean_abs() const { return (sum_K_ / static_cast<double>(rows_)).to(at::kFloat); }
-  std::vector<Part> take_parts() {
-    if (keeper_ && keeper_->rows().defined()) {
-      Pass pass;
-      pass.bounds = one_sequence(keeper_->rows().size(0));
-      parts_.push_back({keeper_->rows(), keeper_->kinds(), std::move(pass)});
-    }
-    return std::move(parts_);
-  }
-  std::unique_ptr<Gram> gram;
-
- private:
-  void begin(int64_t width) {
-    const int64_t kept = settings_.search_tokens > 0 ? std::min(settings_.search_tokens, settings_.data_tokens) : settings_.data_tokens;
-    if (gram_allowed_ && (settings_.search_tokens == 0 || width <= kept)) {
-      gram = std::make_unique<Gram>(width);
-    } else {
-      keeper_ = std::make_unique<InputKeeper>(settings_.search_tokens, settings_.data_tokens, settings_.seed);
-    }
-  }
-
-  // Whole samples, those with pictures and those without each by its share; of each at least the first.
-  void add_sequence(const at::Tensor& x, const Pass& pass) {
-    const bool all = settings_.search_tokens <= 0 || settings_.data_tokens <= settings_.search_tokens;
-    const double share = all ? 1 : static_cast<double>(settings_.search_tokens) / static_cast<double>(settings_.data_tokens);
-    const auto T = static_cast<double>(x.size(0));
-    auto& [seen, kept] = tokens_[(pass.kinds == static_cast<int64_t>(kVision)).any().item<bool>()];
-    seen += T;
-    if (!all && kept > 0 && kept + T / 2 > share * seen) return;
-    kept += T;
-    parts_.push_back({x.to(at::kFloat).clone(), pass.kinds, pass});
-    parts_.back().pass.tap = nullptr;
-  }
-
-  const ScaleSearch& settings_;
-  bool sequences_, gram_allowed_;
-  at::Tensor sum_K_;
-  int64_t rows_ = 0;
-  std::unique_ptr<InputKeeper> keeper_;
-  std::array<std::pair<double, double>, 2> tokens_{};  // seen and kept, of samples without and with pictures
-  std::vector<Part> parts_;
-};
-
-// Every linear of some sites as something else for a while; put back bit-equal.
-class WeightSwap {
- public:
-  ~WeightSwap() {
-    for (auto& [site, was] : saved_) std::tie(site->weight, site->act) = was;
-  }
-  void set(const std::shared_ptr<LinearSite>& site, Weight weight, const std::optional<ActQuant>& act) {
-    saved_.try_emplace(site, site->weight, site->act);
-    site->weight = std::move(weight);
-    site->act = act;
-  }
-
- private:
-  std::map<std::shared_ptr<LinearSite>, std::pair<Weight, std::optional<ActQuant>>> saved_;
-};
+// Pieces of the input on one core each.
+template <class F>
+void side_by_side(size_t count, F&& body) {
+  const at::ThreadLocalState modes;
+  parallel_for(static_cast<int64_t>(count), 1, [&](int64_t begin, int64_t end) {
+    const at::ThreadLocalStateGuard same(modes);
+    for (int64_t i = begin; i < end; ++i) body(static_cast<size_t>(i));
+  });
+}
 
 bool tied(const ScaleGroup& g) {
   for (size_t c = 0; c < g.reader_of.size(); ++c) {
@@ -115,6 +46,8 @@ class SearchStep : public Step {
   explicit SearchStep(const ScaleSearch& settings) : s_(settings) {}
   bool needs_data() const override { return true; }
   bool only_scales() const override { return true; }
+
+  bool needs_original() const override { return s_.loss.distort; }
 
   bool needs_gradients() const override { return s_.loss.reweight; }
   std::vector<double> measure_gradient(const LinearSite&, const at::Tensor& G, const Pass& pass) const override {
@@ -167,30 +100,37 @@ class SearchStep : public Step {
   void begin(const BlockJob& job) override {
     inputs_.clear();
     s_.data_tokens = job.rows();
-    for (const ScaleGroup& g : job.topology().groups) {
-      if (const LinearSite* first = first_reader(g, job)) inputs_[input_of(g, *first)] = {g.mixes_rows, g.readers.size() == 1 && !g.mixes_rows && judged_alone(g)};
+    const Topology topology = job.topology();
+    first_phase_ = topology.phases.size();
+    for (const ScaleGroup& g : topology.groups) {
+      const LinearSite* first = first_reader(g, job);
+      if (!first) continue;
+      const bool one_layer = g.readers.size() == 1 && !g.mixes_rows && judged_alone(g);
+      const bool gram = one_layer && s_.loss.squared && !balanced(*first) && !s_.act && !s_.loss.distort;
+      inputs_[input_of(g, *first)] = {g.mixes_rows, gram, phase_of(topology, *first)};
+      first_phase_ = std::min(first_phase_, phase_of(topology, *first));
     }
   }
+  // Under distort what later phases see is known only once the earlier groups are searched.
   std::unique_ptr<Accumulator> watch(const LinearSite& site) override {
     auto it = inputs_.find(&site);
-    if (it == inputs_.end()) return nullptr;
-    const bool gram = it->second.second && s_.loss.squared && !balanced(site) && !s_.act;
-    return std::make_unique<GroupInput>(s_, it->second.first, gram);
+    if (it == inputs_.end() || (s_.loss.distort && it->second.phase != first_phase_)) return nullptr;
+    return std::make_unique<GroupInput>(s_, it->second.sequences, it->second.gram);
   }
   std::unique_ptr<Accumulator> watch_whole(const LinearSite& site) override { return watch(site); }
 
   void apply(BlockJob& job) override {
     c10::InferenceMode no_gradients;
-    std::vector<std::pair<const ScaleGroup*, ScaleRecord>> found;
+    std::vector<FoundScale> found;
     const Topology topology = job.topology();
-    for (const ScaleGroup& g : topology.groups) {
-      const LinearSite* first = first_reader(g, job);
-      if (!first) continue;
-      auto* input = dynamic_cast<GroupInput*>(job.statistics(*input_of(g, *first)));
-      // An expert that no token chose keeps its scales; the report names it (journal_report.h).
-      if (input && input->rows() == 0 && first->role == Role::expert) continue;
-      if (!input || input->rows() == 0) job.refuse(*first, "no calibration sample reaches it");
-      found.emplace_back(&g, search(g, *first, *input, job));
+    if (s_.loss.distort) {
+      search_distorted(topology, job, found);
+    } else {
+      for (const ScaleGroup& g : topology.groups) {
+        const LinearSite* first = first_reader(g, job);
+        if (!first) continue;
+        if (GroupInput* input = seen(*first, job.statistics(*input_of(g, *first)), job)) found.push_back({&g, search(g, *first, *input, nullptr, job)});
+      }
     }
     for (auto& [group, record] : found) fold_group(job, *group, std::move(record));
   }
@@ -201,6 +141,65 @@ class SearchStep : public Step {
   }
 
  private:
+  // What is gathered of a group's input.
+  struct Gathering {
+    bool sequences = false, gram = false;
+    size_t phase = 0;  // of the group's readers
+  };
+  using Gathered = std::map<const LinearSite*, std::unique_ptr<GroupInput>>;
+
+  // nullptr: an expert that no token chose. It keeps its scales; the report names it (journal_report.h).
+  static GroupInput* seen(const LinearSite& first, Accumulator* gathered, const BlockJob& job) {
+    auto* input = dynamic_cast<GroupInput*>(gathered);
+    if (input && input->rows() == 0 && first.role == Role::expert) return nullptr;
+    if (!input || input->rows() == 0) job.refuse(first, "no calibration sample reaches it");
+    return input;
+  }
+  Gathered gather(BlockJob& job, BlockJob::Inputs inputs, const std::vector<const LinearSite*>& sites) const {
+    Gathered out;
+    std::map<const LinearSite*, Accumulator*> into;
+    for (const LinearSite* site : sites) {
+      const Gathering& g = inputs_.at(site);
+      into[site] = (out[site] = std::make_unique<GroupInput>(s_, g.sequences, g.gram)).get();
+    }
+    job.observe(inputs, into);
+    return out;
+  }
+
+  // mbq.md 2.8: candidates run on what the rounded blocks before give; behind the first phase of groups, on what this block makes of it with the
+  // groups found so far folded and the layers before rounded. Groups of one phase do not reach each other.
+  void search_distorted(const Topology& topology, BlockJob& job, std::vector<FoundScale>& found) const {
+    struct Searched {
+      const ScaleGroup* group;
+      const LinearSite *first, *at;  // its first reader; where its input is gathered
+    };
+    std::map<size_t, std::vector<Searched>> phases;
+    std::vector<const LinearSite*> all;
+    for (const ScaleGroup& g : topology.groups) {
+      const LinearSite* first = first_reader(g, job);
+      if (!first) continue;
+      const LinearSite* at = input_of(g, *first);
+      phases[inputs_.at(at).phase].push_back({&g, first, at});
+      all.push_back(at);
+    }
+    if (all.empty()) return;
+    Gathered originals = gather(job, BlockJob::Inputs::original, all);
+    for (const auto& [phase, groups] : phases) {
+      Gathered settled;
+      if (phase != first_phase_) {
+        std::vector<const LinearSite*> sites;
+        for (const Searched& g : groups) sites.push_back(g.at);
+        const SettledBlock block(job, topology, found, phase, s_.act);
+        settled = gather(job, BlockJob::Inputs::rounded, sites);
+      }
+      for (const auto& [group, first, at] : groups) {
+        const std::unique_ptr<GroupInput> original = std::move(originals.at(at));
+        Accumulator* distorted = phase == first_phase_ ? job.statistics(*at) : settled.at(at).get();
+        if (GroupInput* input = seen(*first, distorted, job)) found.push_back({group, search(*group, *first, *input, original.get(), job)});
+      }
+    }
+  }
+
   // The first reader that will be rounded; nullptr: the group is not searched.
   const LinearSite* first_reader(const ScaleGroup& g, const BlockJob& job) const {
     if (tied(g) && !s_.loss.tie_heads) return nullptr;
@@ -225,7 +224,9 @@ class SearchStep : public Step {
     return it == rho_.end() ? 1 : it->second;
   }
 
-  ScaleRecord search(const ScaleGroup& g, const LinearSite& first, GroupInput& input, const BlockJob& job) const {
+  // original: the input that targets come from, unless rows are missing on one side (experts, where tokens went elsewhere): then, and with nullptr,
+  // they come from `input`.
+  ScaleRecord search(const ScaleGroup& g, const LinearSite& first, GroupInput& input, GroupInput* original, const BlockJob& job) const {
     std::vector<std::shared_ptr<LinearSite>> sites;
     std::vector<at::Tensor> weights;
     std::vector<QSpec> specs;
@@ -247,27 +248,33 @@ class SearchStep : public Step {
       const double outputs = static_cast<double>(input.rows()) * static_cast<double>(weights.front().size(0));
       for (double& l : choice.losses) l /= outputs;
     } else {
-      choice = replayed(g, input.take_parts(), sites, weights, specs, mean_K, grid, record.rho.value_or(1), job);
+      const bool paired = original && original->rows() == job.rows() && input.rows() == job.rows();
+      choice = replayed(g, input.take_parts(), paired ? original->take_parts() : std::vector<InputPart>{}, sites, weights, specs, mean_K, grid, record.rho.value_or(1), job);
     }
     record.scale_C = choice.scale;
+    record.mean_abs_K = mean_K;
     record.ratio = choice.ratio;
     record.losses = std::move(choice.losses);
     return record;
   }
 
-  ScaleChoice replayed(const ScaleGroup& g, std::vector<Part> parts, const std::vector<std::shared_ptr<LinearSite>>& sites,
+  // originals: the same rows as parts, that targets come from; empty: parts.
+  ScaleChoice replayed(const ScaleGroup& g, std::vector<InputPart> parts, std::vector<InputPart> originals, const std::vector<std::shared_ptr<LinearSite>>& sites,
                        const std::vector<at::Tensor>& weights, const std::vector<QSpec>& specs, const at::Tensor& mean_K, const ScaleGridOptions& grid, double rho,
                        const BlockJob& job) const {
     const MbqLoss loss{s_.loss.squared ? ErrorNorm::mse : ErrorNorm::mae, balanced(*sites.front()), s_.loss.own_mean};
     TokenCounts counts;
-    for (const Part& p : parts) {
+    for (const InputPart& p : parts) {
       counts.all += p.kinds_T.size(0);
       counts.vision += (p.kinds_T == static_cast<int64_t>(kVision)).sum().item<int64_t>();
       counts.answer += (p.kinds_T == static_cast<int64_t>(kAnswer)).sum().item<int64_t>();
     }
-    std::vector<at::Tensor> targets, row_weights;
-    for (const Part& p : parts) {
-      targets.push_back(g.replay(p.x_TK, p.pass));
+    std::vector<at::Tensor> targets(parts.size()), row_weights;
+    check(originals.empty() || originals.size() == parts.size(), "rows in pairs");
+    const std::vector<InputPart>& shown = originals.empty() ? parts : originals;
+    side_by_side(parts.size(), [&](size_t i) { targets[i] = g.replay(shown[i].x_TK, shown[i].pass); });
+    originals.clear();
+    for (const InputPart& p : parts) {
       row_weights.push_back(mbq_row_weight(p.kinds_T == static_cast<int64_t>(kVision), p.kinds_T == static_cast<int64_t>(kAnswer), counts, loss, rho));
     }
     auto replay = [&](const MbqTrial& trial) {
@@ -276,12 +283,12 @@ class SearchStep : public Step {
         const bool floating = !rounded(Linear(sites[i]), job);
         swap.set(sites[i], make_dense(floating ? weights[i].to(at::kFloat) * trial.divisor : trial.weights[i]), floating ? std::nullopt : trial.act);
       }
-      double sum = 0;
-      for (size_t i = 0; i < parts.size(); ++i) {
+      std::vector<double> errors(parts.size());
+      side_by_side(parts.size(), [&](size_t i) {
         const at::Tensor x = trial.divisor.defined() ? parts[i].x_TK / trial.divisor : parts[i].x_TK;
-        sum += weighted_error(targets[i], g.replay(x, parts[i].pass), row_weights[i], loss.norm);
-      }
-      return sum;
+        errors[i] = weighted_error(targets[i], g.replay(x, parts[i].pass), row_weights[i], loss.norm);
+      });
+      return std::accumulate(errors.begin(), errors.end(), 0.0);
     };
     return mbq_search(weights, mean_K, specs, s_.act, replay, grid);
   }
@@ -292,7 +299,8 @@ class SearchStep : public Step {
   };
   std::map<std::pair<Role, int64_t>, std::map<size_t, std::array<Mean, 2>>> means_;  // by sample: of vision and of answer tokens
   std::map<std::pair<std::string, int64_t>, double> rho_;
-  std::map<const LinearSite*, std::pair<bool, bool>> inputs_;  // layers whose input is a group's: mixes rows; is judged alone
+  std::map<const LinearSite*, Gathering> inputs_;  // by layer whose input is a group's
+  size_t first_phase_ = 0;
 };
 
 }  // namespace

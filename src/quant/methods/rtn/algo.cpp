@@ -64,7 +64,7 @@ struct AsF16 {
 };
 
 struct Range {
-  float low = 0, high = 0;  // widened to hold 0
+  float low = 0, high = 0;
   bool finite = true;
 };
 
@@ -72,8 +72,10 @@ struct Range {
 using Quad [[gnu::vector_size(16)]] = float;
 constexpr int kQuads = kLanes / 4;
 
-Range range_of(const float* x, int64_t count) {
-  Quad low[kQuads] = {}, high[kQuads] = {}, poison[kQuads] = {};
+// Widened to hold `start`: 0, or the first weight where the range is to be the weights' own.
+Range range_of(const float* x, int64_t count, float start) {
+  Quad low[kQuads], high[kQuads], poison[kQuads] = {};
+  for (int l = 0; l < kQuads; ++l) low[l] = high[l] = Quad{start, start, start, start};
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
     for (int l = 0; l < kQuads; ++l) {
@@ -84,7 +86,7 @@ Range range_of(const float* x, int64_t count) {
       poison[l] += v * 0.0f;  // NaN as soon as one weight is NaN or infinite
     }
   }
-  Range r;
+  Range r{start, start, std::isfinite(start)};
   for (; i < count; ++i) {
     r.low = std::min(r.low, x[i]);
     r.high = std::max(r.high, x[i]);
@@ -125,16 +127,37 @@ GroupScale<V> scale_of(const Range& r, const QSpec& spec) {
   return out;
 }
 
-template <class As, bool kSymmetric>
+// A group's own range, as rtn() has it with own_range.
+template <class V>
+GroupScale<V> own_scale_of(const Range& r, const QSpec& spec) {
+  const int steps = spec.qmax() - spec.qmin();
+  const V low = static_cast<V>(r.low), span = static_cast<V>(static_cast<float>(static_cast<V>(r.high)) - static_cast<float>(low));
+  const float least = static_cast<float>(static_cast<V>(static_cast<float>(kLeastOwnRange)));
+  GroupScale<V> out;
+  out.scale = static_cast<V>(std::max(static_cast<float>(span), least) / static_cast<float>(steps));
+  const float quotient = static_cast<float>(static_cast<V>(r.low / static_cast<float>(out.scale)));
+  if (!std::isnan(quotient)) out.zero = static_cast<int>(std::clamp(-std::nearbyint(quotient), 0.0f, static_cast<float>(steps))) + spec.qmin();
+  return out;
+}
+
+// How codes are found: without zero point; rounded with it; rounded before it is added.
+enum class Mode { symmetric, with_zero, before_zero };
+
+template <class As, Mode kMode>
 inline float code_of(float x, float scale, float zero, float qmin, float qmax) {
   float v = As::round(x / scale);
-  if constexpr (!kSymmetric) v = As::round(v + zero);
+  if constexpr (kMode == Mode::with_zero) v = As::round(v + zero);
+  if constexpr (kMode == Mode::before_zero) {  // bounds are whole numbers, so that rounding may follow clamping
+    v = v < qmin - zero ? qmin - zero : v;
+    v = v > qmax - zero ? qmax - zero : v;
+    return ((v + kRounder) - kRounder) + zero;
+  }
   v = v < qmin ? qmin : v;
   v = v > qmax ? qmax : v;
   return (v + kRounder) - kRounder;
 }
 
-template <class As, bool kSymmetric>
+template <class As, Mode kMode>
 void codes_of(const float* x, int64_t count, float scale, float zero, const QSpec& spec, int8_t* q, Sums& sums) {
   const float qmin = static_cast<float>(spec.qmin()), qmax = static_cast<float>(spec.qmax());
   float error[kLanes] = {}, weight[kLanes] = {};
@@ -142,7 +165,7 @@ void codes_of(const float* x, int64_t count, float scale, float zero, const QSpe
   for (; i + kLanes <= count; i += kLanes) {
     for (int l = 0; l < kLanes; ++l) {
       float w = x[i + l];
-      float c = code_of<As, kSymmetric>(w, scale, zero, qmin, qmax);
+      float c = code_of<As, kMode>(w, scale, zero, qmin, qmax);
       q[i + l] = static_cast<int8_t>(static_cast<int32_t>(c));
       float d = (c - zero) * scale - w;
       error[l] += d * d;
@@ -150,7 +173,7 @@ void codes_of(const float* x, int64_t count, float scale, float zero, const QSpe
     }
   }
   for (; i < count; ++i) {
-    float c = code_of<As, kSymmetric>(x[i], scale, zero, qmin, qmax);
+    float c = code_of<As, kMode>(x[i], scale, zero, qmin, qmax);
     q[i] = static_cast<int8_t>(static_cast<int32_t>(c));
     float d = (c - zero) * scale - x[i];
     error[0] += d * d;
@@ -167,10 +190,11 @@ void quantize_row(const typename As::Stored* w, int64_t K, const QSpec& spec, fl
                   int8_t* zero, Sums& sums) {
   for (int64_t k = 0; k < K; ++k) wide[k] = As::widen(w[k]);
   const int64_t G = spec.groups(K), width = spec.group <= 0 ? K : spec.group;
+  const bool own = spec.own_range && !spec.symmetric;
   for (int64_t g = 0; g < G; ++g) {
     const int64_t begin = g * width, count = std::min(width, K - begin);
-    Range r = range_of(wide + begin, count);
-    auto s = scale_of<typename As::Value>(r, spec);
+    const Range r = range_of(wide + begin, count, own ? wide[begin] : 0.0f);
+    const auto s = own ? own_scale_of<typename As::Value>(r, spec) : scale_of<typename As::Value>(r, spec);
     const float step = static_cast<float>(s.scale);
     scale[g] = s.scale;
     if (zero) zero[g] = static_cast<int8_t>(s.zero);
@@ -178,9 +202,11 @@ void quantize_row(const typename As::Stored* w, int64_t K, const QSpec& spec, fl
       ++sums.nonfinite;
       std::fill(q + begin, q + begin + count, int8_t{0});
     } else if (spec.symmetric) {
-      codes_of<As, true>(wide + begin, count, step, 0.0f, spec, q + begin, sums);
+      codes_of<As, Mode::symmetric>(wide + begin, count, step, 0.0f, spec, q + begin, sums);
+    } else if (own) {
+      codes_of<As, Mode::before_zero>(wide + begin, count, step, static_cast<float>(s.zero), spec, q + begin, sums);
     } else {
-      codes_of<As, false>(wide + begin, count, step, static_cast<float>(s.zero), spec, q + begin, sums);
+      codes_of<As, Mode::with_zero>(wide + begin, count, step, static_cast<float>(s.zero), spec, q + begin, sums);
     }
   }
 }

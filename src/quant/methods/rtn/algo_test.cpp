@@ -54,6 +54,72 @@ TEST(Rtn, EqualsTheSpecificationToTheBitForAllBitsGroupsAndTypes) {
   }
 }
 
+QSpec own_range(int bits, int64_t group = -1) { return {.bits = bits, .group = group, .symmetric = false, .own_range = true}; }
+
+TEST(RtnOwnRange, EqualsTheSpecificationToTheBitForGroupsOfOneSignToo) {
+  for (auto dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
+    for (int bits = 2; bits <= 8; ++bits) {
+      for (int64_t group : {int64_t{-1}, int64_t{17}, int64_t{32}, int64_t{96}}) {
+        SCOPED_TRACE(std::string(c10::toString(dtype)) + " bits " + std::to_string(bits) + " group " + std::to_string(group));
+        at::Tensor w = random_matrix(37, 384, static_cast<uint64_t>(bits * 1000 + group), dtype);
+        w[3].zero_();
+        w.slice(0, 4, 8).abs_().add_(0.5);
+        w.slice(0, 8, 12).abs_().neg_().sub_(0.01);
+        w[12].fill_(0.5);
+        const RtnResult fast = rtn_rows(w, own_range(bits, group));
+        EXPECT_EQ(fast.nonfinite, 0);
+        expect_same(fast.q, rtn(w, own_range(bits, group)));
+      }
+    }
+  }
+}
+
+// Checks 1 and 3 of mbq.md: half to even before the zero point is added; groups of one sign saturate; zeros stay zeros.
+TEST(RtnOwnRange, GivesTheWorkedNumbersOfMbqsCode) {
+  const at::Tensor both = at::tensor({-0.75f, -0.625f, -0.3f, -0.1f, 0.f, 0.125f, 0.375f, 1.0f}).reshape({1, 8});
+  const QTensor q = rtn_rows(both, own_range(3)).q;
+  EXPECT_EQ(q.scale.item<float>(), 0.25f);
+  EXPECT_EQ(q.zero.item<int>() - q.spec.qmin(), 3);
+  EXPECT_TRUE(at::equal(q.q[0] - q.spec.qmin(), at::tensor({0, 1, 2, 3, 3, 3, 5, 7}, at::kChar)));
+  EXPECT_TRUE(at::equal(q.dequantize()[0], at::tensor({-0.75f, -0.5f, -0.25f, 0.f, 0.f, 0.f, 0.5f, 1.0f})));
+  const at::Tensor above = at::tensor({1.f, 1.25f, 1.5f, 2.75f}).reshape({1, 4});
+  EXPECT_TRUE(at::equal(rtn_rows(above, own_range(3)).q.dequantize()[0], at::tensor({1.f, 1.25f, 1.5f, 1.75f})));
+  EXPECT_TRUE(at::equal(rtn_rows(-above, own_range(3)).q.dequantize()[0], at::tensor({-1.f, -1.25f, -1.5f, -1.75f})));
+  const at::Tensor constant = rtn_rows(at::zeros({1, 8}) + 0.5, own_range(3)).q.dequantize();
+  EXPECT_NEAR(constant.max().item<double>(), 1e-5, 1e-11);
+  for (auto dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
+    const RtnResult zero = rtn_rows(at::zeros({2, 8}, dtype), own_range(3));
+    EXPECT_EQ(zero.nonfinite, 0);
+    EXPECT_EQ(zero.q.dequantize().abs().max().item<double>(), 0);
+  }
+}
+
+TEST(RtnOwnRange, GroupsOfBothSignsAreOffByHalfAStepAtMostAndRoundingAgainChangesNothing) {
+  for (int bits : {2, 3, 4, 8}) {
+    const at::Tensor w = random_matrix(200, 64, static_cast<uint64_t>(bits), at::kFloat);
+    const QTensor q = rtn_rows(w, own_range(bits, 32)).q;
+    const at::Tensor once = q.dequantize(), step = q.scale.unsqueeze(2).expand({200, 2, 32}).reshape({200, 64});
+    EXPECT_LE(((once - w).abs() / step).max().item<double>(), 0.5 + 1e-4);
+    const at::Tensor twice = rtn_rows(once, own_range(bits, 32)).q.dequantize();
+    EXPECT_LE(((twice - once).abs() / step).max().item<double>(), 1e-4);
+  }
+}
+
+TEST(RtnOwnRange, SymmetricWeightsKnowNothingOfIt) {
+  const at::Tensor w = random_matrix(8, 64, 3, at::kFloat).abs();
+  expect_same(rtn_rows(w, {.bits = 4, .group = 32, .own_range = true}).q, rtn_rows(w, {4, 32, true}).q);
+}
+
+TEST(RtnOwnRange, NanAndInfinityAreCounted) {
+  for (double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(), -std::numeric_limits<double>::infinity()}) {
+    for (int64_t column : {int64_t{0}, int64_t{15}, int64_t{16}, int64_t{38}}) {
+      at::Tensor w = random_matrix(4, 39, 3, at::kFloat);
+      w[2][column] = bad;
+      EXPECT_EQ(rtn_rows(w, own_range(4)).nonfinite, 1) << column;
+    }
+  }
+}
+
 TEST(Rtn, WorkedMatrixOfTheFormatPage) {
   const at::Tensor w =
       at::tensor({-.8f, -.4f, 0.f, .7f, .1f, .2f, .3f, 1.5f, .75f, -.75f, .3f, -.3f, .05f, -.05f, 0.f, 0.f}).reshape({2, 8});

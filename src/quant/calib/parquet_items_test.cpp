@@ -1,5 +1,5 @@
 // Parquet files: the same items as the .jsonl of the same content, in any order and in small stretches; cut, damaged and lying ones.
-#include "quant/calib/parquet_rows.h"
+#include "data/parquet_rows.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-// Zstandard files unpacked piece by piece into a temporary file, so that a calibration file of any size can be read in any order without
+// Zstandard files unpacked piece by piece into a temporary file, so that a data file of any size can be read in any order without
 // being held in memory. One facade: zstd's header is seen by unpack.cpp only.
 #pragma once
 

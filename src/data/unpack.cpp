@@ -1,5 +1,5 @@
 // The stream from mapped input to the temporary file. The window of a frame is bounded by zstd's own default (128 MiB).
-#include "quant/calib/unpack.h"
+#include "data/unpack.h"
 
 #include <fcntl.h>
 #include <unistd.h>

@@ -1,5 +1,5 @@
 // Zstandard files: whole, in several frames, damaged, cut, and bombs.
-#include "quant/calib/unpack.h"
+#include "data/unpack.h"
 
 #include <gtest/gtest.h>
 
@@ -8,8 +8,8 @@
 #include <functional>
 
 #include "base/error.h"
-#include "ckpt/test_files.h"
-#include "quant/calib/test_frames.h"
+#include "base/test_files.h"
+#include "data/test_frames.h"
 
 namespace statera {
 namespace {

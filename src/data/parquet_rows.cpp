@@ -1,5 +1,5 @@
 // Arrow behind its facade: the footer, stretches of rows, values to Json. Compiled without the precompiled header (2 to 3 s).
-#include "quant/calib/parquet_rows.h"
+#include "data/parquet_rows.h"
 
 #include <arrow/array.h>
 #include <arrow/io/file.h>
@@ -22,7 +22,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/strings.h"
-#include "quant/calib/base64.h"
+#include "data/base64.h"
 
 namespace statera {
 namespace {
@@ -230,7 +230,7 @@ struct ParquetRows::Impl {
         fail(path, "row group " + std::to_string(g) + " claims " + std::to_string(rows) + " rows; a file may have " + std::to_string(limits.rows));
       first.push_back(first.back() + static_cast<size_t>(rows));
     }
-    // Runs of one value take next to nothing, so a small file can hold many rows, but nothing to calibrate with.
+    // Runs of one value take next to nothing, so a small file can hold many rows, but nothing worth reading.
     if (first.back() > 1'000'000 && first.back() / 500 > bytes)
       fail(path, "claims " + std::to_string(first.back()) + " rows in " + std::to_string(bytes) + " bytes");
     if (static_cast<uint64_t>(meta->num_rows()) != first.back())
