@@ -74,7 +74,7 @@ TEST(Init, ShardsHoldTheSameTensorsAndAreIndexed) {
 }
 
 TEST(Init, EveryTinyConfigMakesACompleteCheckpointInReleasedNames) {
-  for (const char* name : {"llama", "mistral", "qwen2", "qwen3", "phi3", "qwen2_vl", "qwen2_5_vl", "qwen3_vl"}) {
+  for (const char* name : {"llama", "mistral", "qwen2", "qwen3", "phi3", "mixtral", "qwen2_moe", "qwen3_moe", "qwen2_vl", "qwen2_5_vl", "qwen3_vl"}) {
     TempDir dir;
     make(kTiny + name, dir / "x");
     InspectOptions o;
@@ -91,7 +91,9 @@ TEST(Init, PresetsHaveTheSizesOfTheirNames) {
                                  {"qwen3-vl-4b", 4.3e9, 4.6e9},
                                  {"qwen2-vl-2b", 2.1e9, 2.3e9},
                                  {"qwen2.5-1.5b", 1.5e9, 1.6e9},
-                                 {"qwen2.5-0.5b", 0.48e9, 0.5e9}}) {
+                                 {"qwen2.5-0.5b", 0.48e9, 0.5e9},
+                                 {"qwen3-30b-a3b", 30.4e9, 30.6e9},
+                                 {"qwen3-moe-small", 0.155e9, 0.165e9}}) {
     const Json config = preset_config(name);
     double parameters = 0;
     for (const Expected& e : expected_parameters(model_type(config), config, [](const std::string&) { return true; })) {

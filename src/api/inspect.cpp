@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 #include "api/guard.h"
@@ -37,6 +38,13 @@ int64_t stored_bytes(const Checkpoint& c, const std::string& name) {
   return info ? static_cast<int64_t>(info->bytes) : 0;
 }
 
+// What a layer takes of a tensor that it shares with other experts.
+int64_t shared_bytes(const CheckpointSource& source, const LinearSite& site) {
+  const std::string tensor = source.stored_tensor(site);
+  if (tensor == source.disk_name(site.path) + ".weight") return 0;
+  return site.out * site.in * static_cast<int64_t>(c10::elementSize(source.checkpoint().find(tensor)->dtype));
+}
+
 void add_parts(const Model& model, const CheckpointSource& source, InspectReport& report) {
   const Checkpoint& c = source.checkpoint();
   std::map<std::string, InspectPart> parts;
@@ -46,9 +54,11 @@ void add_parts(const Model& model, const CheckpointSource& source, InspectReport
     part.bytes += bytes;
     report.parameters += parameters;
   };
+  double active = 0;
   for (const auto& [path, site] : model.params.linears) {
     const std::string disk = source.disk_name(path);
-    int64_t bytes = 0;
+    active += site->row_share * static_cast<double>(site->out * site->in);
+    int64_t bytes = shared_bytes(source, *site);
     for (const char* suffix : {".weight", ".weight_packed", ".weight_scale", ".weight_shape", ".weight_zero_point"})
       bytes += stored_bytes(c, disk + suffix);
     add(site->role, site->out * site->in, bytes);
@@ -57,7 +67,9 @@ void add_parts(const Model& model, const CheckpointSource& source, InspectReport
     int64_t n = 1;
     for (int64_t d : site->shape) n *= d;
     add(site->role, n, stored_bytes(c, source.disk_tensor(path)));
+    active += static_cast<double>(n);
   }
+  report.active_parameters = std::llround(active);
   for (auto& [name, part] : parts) {
     part.name = name;
     report.parts.push_back(part);
@@ -162,6 +174,7 @@ Json InspectReport::to_json() const {
   j.set("architecture", architecture);
   j.set("dtype", dtype);
   j.set("parameters", parameters);
+  j.set("active_parameters", active_parameters);
   j.set("bytes", bytes);
   j.set("tensors", tensors);
   j.set("files", files);
@@ -196,8 +209,9 @@ Json InspectReport::to_json() const {
 std::string InspectReport::to_text() const {
   auto bytes_of = [](int64_t n) { return human_bytes(static_cast<double>(n)); };
   std::string out = fmt::format("{}\n  {} ({}), {}\n", model, architecture.empty() ? model_type : architecture, model_type, dtype);
-  out += fmt::format("  {} parameters, {} in {} tensors, {} file{}\n", human_count(static_cast<double>(parameters)), bytes_of(bytes),
-                     tensors, files, files == 1 ? "" : "s");
+  const std::string active = active_parameters < parameters ? fmt::format(" ({} active for a token)", human_count(static_cast<double>(active_parameters))) : "";
+  out += fmt::format("  {} parameters{}, {} in {} tensors, {} file{}\n", human_count(static_cast<double>(parameters)), active, bytes_of(bytes), tensors, files,
+                     files == 1 ? "" : "s");
   for (const InspectPart& p : parts)
     out += fmt::format("    {:<10} {:>10}  {:>11}\n", p.name, human_count(static_cast<double>(p.parameters)), bytes_of(p.bytes));
   out += "  stored as ";

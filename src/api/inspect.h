@@ -34,6 +34,7 @@ struct InspectPart {
 struct InspectReport {
   std::string model, model_type, architecture, dtype;
   int64_t parameters = 0, bytes = 0, tensors = 0, files = 0;
+  int64_t active_parameters = 0;  // that one token is computed with: of experts those it is given to
   std::vector<InspectPart> parts;                       // largest first
   std::vector<std::pair<std::string, int64_t>> dtypes;  // stored type -> bytes
   // Quantized layers by how they are stored: "4-bit groups of 128, symmetric" -> count.

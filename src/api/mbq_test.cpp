@@ -68,7 +68,7 @@ Gradients gradients_of(const Model& model, const CalibData& data, const std::str
     return out;
   };
   Gradients g;
-  auto take = [&](const LinearSite& site, const std::vector<double>& v) {
+  auto take = [&](const LinearSite& site, size_t, const std::vector<double>& v) {
     if (g.column_sums.count(site.path)) return;  // of the first sample
     g.column_sums[site.path] = {v.begin(), v.end() - 2};
     g.at_vision[site.path] = v[v.size() - 2];

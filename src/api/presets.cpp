@@ -65,11 +65,32 @@ constexpr const char* kQwen25_0_5b = R"({
   "rope_theta": 1000000.0, "sliding_window": 32768, "tie_word_embeddings": true, "torch_dtype": "bfloat16", "use_cache": true,
   "use_sliding_window": false, "vocab_size": 151936})";
 
+constexpr const char* kQwen3_30bA3b = R"({
+  "architectures": ["Qwen3MoeForCausalLM"], "attention_bias": false, "attention_dropout": 0.0, "bos_token_id": 151643,
+  "decoder_sparse_step": 1, "eos_token_id": 151645, "head_dim": 128, "hidden_act": "silu", "hidden_size": 2048, "initializer_range": 0.02,
+  "intermediate_size": 6144, "max_position_embeddings": 40960, "max_window_layers": 48, "mlp_only_layers": [], "model_type": "qwen3_moe",
+  "moe_intermediate_size": 768, "norm_topk_prob": true, "num_attention_heads": 32, "num_experts": 128, "num_experts_per_tok": 8,
+  "num_hidden_layers": 48, "num_key_value_heads": 4, "output_router_logits": false, "rms_norm_eps": 1e-06, "rope_scaling": null,
+  "rope_theta": 1000000.0, "router_aux_loss_coef": 0.001, "sliding_window": null, "tie_word_embeddings": false, "torch_dtype": "bfloat16",
+  "use_cache": true, "use_sliding_window": false, "vocab_size": 151936})";
+
+// Not released by anyone: 0.16 billion parameters, for trials and for training from scratch.
+constexpr const char* kQwen3MoeSmall = R"({
+  "architectures": ["Qwen3MoeForCausalLM"], "attention_bias": false, "attention_dropout": 0.0, "bos_token_id": 151643,
+  "decoder_sparse_step": 1, "eos_token_id": 151645, "head_dim": 64, "hidden_act": "silu", "hidden_size": 512, "initializer_range": 0.02,
+  "intermediate_size": 1536, "max_position_embeddings": 32768, "max_window_layers": 8, "mlp_only_layers": [], "model_type": "qwen3_moe",
+  "moe_intermediate_size": 384, "norm_topk_prob": true, "num_attention_heads": 8, "num_experts": 16, "num_experts_per_tok": 4,
+  "num_hidden_layers": 8, "num_key_value_heads": 2, "output_router_logits": false, "rms_norm_eps": 1e-06, "rope_scaling": null,
+  "rope_theta": 1000000.0, "router_aux_loss_coef": 0.001, "sliding_window": null, "tie_word_embeddings": true, "torch_dtype": "bfloat16",
+  "use_cache": true, "use_sliding_window": false, "vocab_size": 151936})";
+
 constexpr Preset kPresets[] = {{"qwen3-vl-2b", kQwen3Vl2b},
                                {"qwen3-vl-4b", kQwen3Vl4b},
                                {"qwen2-vl-2b", kQwen2Vl2b},
                                {"qwen2.5-1.5b", kQwen25_1_5b},
-                               {"qwen2.5-0.5b", kQwen25_0_5b}};
+                               {"qwen2.5-0.5b", kQwen25_0_5b},
+                               {"qwen3-30b-a3b", kQwen3_30bA3b},
+                               {"qwen3-moe-small", kQwen3MoeSmall}};
 
 }  // namespace
 

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "ckpt/checkpoint_source.h"
+#include "ckpt/fused_experts.h"
 #include "ckpt/test_files.h"
 #include "nn/qtensor.h"
 
@@ -14,7 +15,11 @@ namespace statera {
 namespace {
 namespace fs = std::filesystem;
 
-std::string tiny(const std::string& name) { return std::string(STATERA_SOURCE_DIR) + "/tests/tiny/" + name; }
+std::string tiny(const std::string& name) {
+  std::string path = STATERA_SOURCE_DIR;
+  path += "/tests/tiny/";
+  return path += name;
+}
 
 // Codes and scales of every quantized layer of `out` against rtn() of the source's weight.
 void expect_rtn(const std::string& source, const std::string& out, size_t at_least) {
@@ -25,7 +30,10 @@ void expect_rtn(const std::string& source, const std::string& out, size_t at_lea
   for (const std::string& name : to.names()) {
     if (!name.ends_with(".weight_scale")) continue;
     const std::string path = name.substr(0, name.size() - std::string(".weight_scale").size());
-    const at::Tensor w = from.tensor(path + ".weight");
+    const at::Tensor shape = to.tensor(path + ".weight_shape");
+    const int64_t rows = shape[0].item<int64_t>(), columns = shape[1].item<int64_t>();
+    const auto expert = find_fused_expert(from, path, rows, columns);
+    const at::Tensor w = expert ? fused_expert_weight(from, *expert).contiguous() : from.tensor(path + ".weight", {rows, columns});
     std::optional<ActQuant> act;
     const QTensor q = format.read(to, config, path, w.size(0), w.size(1), act)->unpack().value(), expected = rtn(w, q.spec);
     EXPECT_TRUE(q.q.equal(expected.q)) << path;
@@ -54,7 +62,7 @@ TEST_P(QuantizeTiny, WritesTheCodesOfRtn) {
 
 INSTANTIATE_TEST_SUITE_P(All, QuantizeTiny,
                          ::testing::Values("llama", "llama_sharded", "llama_linear_f16", "llama_linear_f32", "mistral", "qwen2", "qwen3",
-                                           "phi3", "qwen2_vl", "qwen2_vl_native", "qwen2_5_vl", "qwen2_5_vl_native", "qwen3_vl",
+                                           "phi3", "mixtral", "qwen2_moe", "qwen3_moe", "qwen3_moe_native", "qwen3_vl_moe", "qwen3_vl_moe_native", "qwen2_vl", "qwen2_vl_native", "qwen2_5_vl", "qwen2_5_vl_native", "qwen3_vl",
                                            "qwen3_vl_native"),
                          [](const auto& info) { return std::string(info.param); });
 

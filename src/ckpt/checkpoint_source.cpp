@@ -2,10 +2,12 @@
 #include "ckpt/checkpoint_source.h"
 
 #include <algorithm>
+#include <map>
 #include <unordered_set>
 
 #include "base/error.h"
 #include "base/strings.h"
+#include "ckpt/fused_experts.h"
 
 namespace statera {
 namespace {
@@ -58,9 +60,9 @@ std::string without_suffix(const std::string& name, std::string_view suffix) {
   return name.ends_with(suffix) ? name.substr(0, name.size() - suffix.size()) : name;
 }
 
-// A parameter stands in the files as itself or in a quantized form.
+// A parameter stands in the files as itself, in a quantized form or with those of other experts.
 bool present(const Checkpoint& checkpoint, const std::string& disk) {
-  return checkpoint.has(disk) || (disk.ends_with(".weight") && checkpoint.has(disk + "_packed"));
+  return checkpoint.has(disk) || (disk.ends_with(".weight") && (checkpoint.has(disk + "_packed") || has_fused_expert(checkpoint, without_suffix(disk, ".weight"))));
 }
 
 // Tensors that carry no parameter: tables that are computed, heads that are tied, blocks that only train.
@@ -157,8 +159,27 @@ Weight CheckpointSource::linear(const std::string& path, int64_t out, int64_t in
   if (!format_ && !checkpoint_.has(name) && checkpoint_.has(name + "_packed")) {
     throw Error(ErrorKind::bad_file, checkpoint_.place(name + "_packed") + ": packed weights, but config.json has no quantization_config");
   }
+  if (const auto expert = find_fused_expert(checkpoint_, disk, out, in)) return make_dense(fused_expert_weight(checkpoint_, *expert));
   check_floating(checkpoint_, name);
   return make_dense(checkpoint_.tensor(name, {out, in}));
+}
+
+std::string CheckpointSource::stored_tensor(const LinearSite& site) const {
+  const std::string disk = disk_name(site.path);
+  const auto expert = find_fused_expert(checkpoint_, disk, site.out, site.in);
+  return expert ? expert->tensor : disk + ".weight";
+}
+
+at::Tensor CheckpointSource::stored_weight(const LinearSite& site) const {
+  const std::string disk = disk_name(site.path);
+  if (const auto expert = find_fused_expert(checkpoint_, disk, site.out, site.in)) return fused_expert_weight(checkpoint_, *expert);
+  return checkpoint_.tensor(disk + ".weight", {site.out, site.in});
+}
+
+void CheckpointSource::release(const LinearSite& site) const {
+  const std::string disk = disk_name(site.path);
+  if (const auto expert = find_fused_expert(checkpoint_, disk, site.out, site.in)) return release_fused_expert(checkpoint_, *expert);
+  checkpoint_.release(disk + ".weight");
 }
 
 std::vector<std::string> CheckpointSource::unexpected() const { return unused(checkpoint_, nullptr); }
@@ -168,6 +189,7 @@ CheckpointProblems find_problems(const Checkpoint& checkpoint, const ModelType& 
   const Json* config = checkpoint.quantization_config();
   CheckpointProblems out;
   std::unordered_set<std::string> wanted;
+  std::map<std::string, int64_t> fused;  // tensors of experts -> how many the model has
   for (const Expected& e : expected_parameters(type, checkpoint.config(), [&](const std::string& name) { return source.has(name); })) {
     const std::string disk = e.linear ? source.disk_name(without_suffix(e.name, ".weight")) + ".weight" : source.disk_tensor(e.name);
     wanted.insert(disk);
@@ -183,12 +205,23 @@ CheckpointProblems find_problems(const Checkpoint& checkpoint, const ModelType& 
         continue;
       }
     }
+    if (const auto expert = e.linear ? find_fused_expert(checkpoint, without_suffix(disk, ".weight"), e.shape[0], e.shape[1]) : std::nullopt) {
+      wanted.insert(expert->tensor);
+      const bool first = fused.find(expert->tensor) == fused.end();
+      fused[expert->tensor] = expert->expert + 1;
+      if (first && !expert->problem.empty()) out.misshapen.push_back(expert->tensor + ": " + expert->problem);
+      continue;
+    }
     const TensorInfo* info = checkpoint.find(disk);
     if (!info) {
       out.missing.push_back(disk);
     } else if (info->shape != e.shape) {
       out.misshapen.push_back(disk + ": shape " + shape_string(info->shape) + ", expected " + shape_string(e.shape));
     }
+  }
+  for (const auto& [name, experts] : fused) {
+    const auto& shape = checkpoint.find(name)->shape;
+    if (!shape.empty() && shape[0] > experts) out.misshapen.push_back(name + ": shape " + shape_string(shape) + " for " + std::to_string(experts) + " experts");
   }
   out.unexpected = unused(checkpoint, &wanted);
   return out;

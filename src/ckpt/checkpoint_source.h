@@ -56,6 +56,12 @@ class CheckpointSource : public WeightSource {
   const Checkpoint& checkpoint() const { return checkpoint_; }
   const ModelType& type() const { return type_; }
   const Layout& layout() const { return layout_; }
+  // The tensor that holds a linear layer's floating weight: "<its name>.weight", or the fused one of its experts.
+  std::string stored_tensor(const LinearSite& site) const;
+  // That weight as it lies there, [out, in].
+  at::Tensor stored_weight(const LinearSite& site) const;
+  // Drops the resident pages of that weight.
+  void release(const LinearSite& site) const;
   // The format of the checkpoint's quantization, or nullptr.
   const Format* format() const { return format_; }
   // Tensors not read so far that no model needs explained (rotary tables, position ids and the like are left out).

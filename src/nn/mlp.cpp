@@ -33,15 +33,15 @@ at::Tensor activate(Activation kind, const at::Tensor& x) {
   throw Bug("unnamed Activation");
 }
 
-GatedMlp::GatedMlp(const Scope& scope, int64_t hidden, int64_t intermediate, Activation act, Bias bias, bool packed)
+GatedMlp::GatedMlp(const Scope& scope, int64_t hidden, int64_t intermediate, Activation act, Bias bias, bool packed, const GatedMlpNames& names)
     : intermediate_(intermediate), act_(act) {
   if (packed) {
     gate_up_proj_ = scope.linear("gate_up_proj", 2 * intermediate, hidden, bias);
   } else {
-    gate_proj_ = scope.linear("gate_proj", intermediate, hidden, bias);
-    up_proj_ = scope.linear("up_proj", intermediate, hidden, bias);
+    gate_proj_ = scope.linear(names.gate, intermediate, hidden, bias);
+    up_proj_ = scope.linear(names.up, intermediate, hidden, bias);
   }
-  down_proj_ = scope.linear("down_proj", hidden, intermediate, bias);
+  down_proj_ = scope.linear(names.down, hidden, intermediate, bias);
 }
 
 at::Tensor GatedMlp::inner(at::Tensor x, const Pass& pass) const {
@@ -66,6 +66,14 @@ std::vector<Linear> GatedMlp::inputs() const {
 std::pair<Linear, int64_t> GatedMlp::up() const {
   if (gate_up_proj_) return {gate_up_proj_, intermediate_};
   return {up_proj_, 0};
+}
+
+ScaleGroup GatedMlp::inner_group(std::string name) const {
+  auto [layer, begin] = up();
+  ScaleGroup g{.name = std::move(name), .norm = {}, .linear = layer, .linear_begin = begin, .linear_count = intermediate_, .readers = {down_proj_},
+               .reader_of = {}, .channels = intermediate_, .replay = {}};
+  g.replay = [down = down_proj_](const at::Tensor& x, const Pass& pass) { return down(x, pass); };
+  return g;
 }
 
 }  // namespace statera

@@ -7,6 +7,7 @@
 
 #include "nn/linear.h"
 #include "nn/scope.h"
+#include "nn/topology.h"
 
 namespace statera {
 
@@ -15,11 +16,16 @@ enum class Activation { silu, gelu, gelu_tanh, quick_gelu, relu };
 Activation parse_activation(const std::string& name);
 at::Tensor activate(Activation kind, const at::Tensor& x);
 
+// What a family calls the three layers.
+struct GatedMlpNames {
+  const char *gate = "gate_proj", *up = "up_proj", *down = "down_proj";
+};
+
 // down(act(gate(x)) * up(x)), gate and up separate or packed as gate_up (gate rows first).
 class GatedMlp {
  public:
   GatedMlp() = default;
-  GatedMlp(const Scope& scope, int64_t hidden, int64_t intermediate, Activation act, Bias bias, bool packed);
+  GatedMlp(const Scope& scope, int64_t hidden, int64_t intermediate, Activation act, Bias bias, bool packed, const GatedMlpNames& names = {});
   // By value: an input that the caller gives away is gone by the time down runs.
   at::Tensor operator()(at::Tensor x_TH, const Pass& pass) const;
   // The product that down reads. [T, F]
@@ -28,6 +34,8 @@ class GatedMlp {
   const Linear& down() const { return down_proj_; }
   // Where up's rows lie: the layer and its first row.
   std::pair<Linear, int64_t> up() const;
+  // down's input channels, made by up's rows.
+  ScaleGroup inner_group(std::string name) const;
 
  private:
   Linear gate_proj_, up_proj_, gate_up_proj_, down_proj_;

@@ -13,6 +13,7 @@ Pass Pass::rows(const at::Tensor& index, const at::Tensor& weight) const {
   p.row_weight = row_weight.defined() ? at::index_select(row_weight, 0, index) * weight : weight;
   p.tap = tap;
   p.training = training;
+  p.side = side;
   return p;
 }
 

@@ -37,7 +37,8 @@ struct Pass {
   std::shared_ptr<Side> side;           // made by enter
 
   int64_t sequences() const { return static_cast<int64_t>(bounds.size()) - 1; }
-  // The pass seen by a subset of rows (made by moe): index i64 [R], weight f32 [R]. Sequences and caches do not apply to it.
+  // The pass seen by a subset of rows (made by moe): index i64 [R], weight f32 [R]. Sequences and caches do not apply to it; side stays
+  // that of the whole, as the mark of one forward pass.
   Pass rows(const at::Tensor& index, const at::Tensor& weight) const;
 };
 

@@ -30,6 +30,7 @@ struct LinearSite {
   std::vector<int64_t> stored_shape;  // of "<path>.weight" in the checkpoint when not [out, in] (patch convolutions)
   Role role = Role::other;
   int64_t block = -1;     // index in its stack, -1 outside blocks
+  double row_share = 1;   // of the rows that reach it: of E experts each token chooses k
   Weight weight;          // null in shapes-only models
   at::Tensor bias;        // [N], undefined: none
   at::Tensor input_rotation;        // [K, K] orthogonal, x <- x R; undefined: none

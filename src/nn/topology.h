@@ -28,6 +28,8 @@ struct ScaleGroup {
   // Re-runs the part of the block that begins at the group's input, with the current weights (AWQ, MBQ): x [T, channels] -> output.
   std::function<at::Tensor(const at::Tensor&, const Pass&)> replay;
   bool mixes_rows = false;                // replay is an attention: it needs whole sequences and their pass
+  // The reader that sees every row where others see some (a router, beside experts). Empty: all readers see all rows.
+  Linear whole = {};
 };
 
 struct Topology {

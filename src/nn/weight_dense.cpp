@@ -4,6 +4,10 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/linear.h>
 
+#include <algorithm>
+#include <cstddef>
+#include <vector>
+
 #include "base/error.h"
 #include "base/threads.h"
 #include "kernels/hgemm/hgemm.h"
@@ -30,8 +34,9 @@ class Dense : public WeightRep {
     at::Tensor x = act ? fake_quantize(x_TK, *act) : x_TK;
     const bool same = x.scalar_type() == W_.scalar_type();
     const bool grads = at::GradMode::is_enabled() && (x.requires_grad() || W_.requires_grad());
-    const bool kernel = x.scalar_type() == at::kFloat && !grads && W_.stride(1) == 1 && W_.scalar_type() != at::kDouble;
-    if (kernel) return stream(x.contiguous());
+    const bool kernel = x.scalar_type() == at::kFloat && !grads && W_.scalar_type() != at::kDouble;
+    if (kernel && W_.stride(1) == 1) return stream(x.contiguous());
+    if (kernel && W_.stride(0) == 1) return stream_turned(x.contiguous());
     return at::linear(x, same ? W_ : W_.to(x.scalar_type()));
   }
   at::Tensor dense() const override { return W_; }
@@ -48,6 +53,36 @@ class Dense : public WeightRep {
     const hg::Matrix w{.data = W_.const_data_ptr(), .type = kernel_type(W_.scalar_type()), .n = N, .k = K, .ldw = W_.stride(0)};
     parallel_for(N, hg::kRowBlock, [&](int64_t begin, int64_t end) { hg::matmul(from, K, T, w, nullptr, to, N, begin, end); });
     return y;
+  }
+  // A matrix that lies with inputs as rows (fused experts): some outputs at a time are turned over into a buffer that stays in cache.
+  at::Tensor stream_turned(const at::Tensor& x) const {
+    constexpr int64_t kOutputs = 4 * hg::kRowBlock;
+    const int64_t T = x.size(0), K = W_.size(1), N = W_.size(0);
+    at::Tensor y = at::empty({T, N}, x.options());
+    if (T == 0) return y;
+    const float* from = x.const_data_ptr<float>();
+    float* to = y.mutable_data_ptr<float>();
+    parallel_for(N, kOutputs, [&](int64_t begin, int64_t end) {
+      std::vector<std::byte> rows(static_cast<size_t>(kOutputs * K) * W_.element_size());
+      for (int64_t n = begin; n < end; n += kOutputs) {
+        const int64_t count = std::min(kOutputs, end - n);
+        if (W_.element_size() == 2) {
+          turn(static_cast<const uint16_t*>(W_.const_data_ptr()) + n, count, reinterpret_cast<uint16_t*>(rows.data()));
+        } else {
+          turn(static_cast<const uint32_t*>(W_.const_data_ptr()) + n, count, reinterpret_cast<uint32_t*>(rows.data()));
+        }
+        const hg::Matrix w{.data = rows.data(), .type = kernel_type(W_.scalar_type()), .n = count, .k = K, .ldw = K};
+        hg::matmul(from, K, T, w, nullptr, to + n, N, 0, count);
+      }
+    });
+    return y;
+  }
+  template <class E>
+  void turn(const E* from, int64_t count, E* to) const {
+    const int64_t K = W_.size(1), ld = W_.stride(1);
+    for (int64_t k = 0; k < K; ++k) {
+      for (int64_t n = 0; n < count; ++n) to[n * K + k] = from[k * ld + n];
+    }
   }
   at::Tensor W_;
 };

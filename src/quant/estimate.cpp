@@ -1,6 +1,6 @@
-// Counts: a block runs once per observation and once to go on, with gptq once in all (as long as runs may wait, block_runs.h); grams, factors
-// and candidates by their matrix products. What is not a matrix product or rounding (attention, norms, disk) is left out, so the estimate is
-// low for long sequences.
+// Counts: a block runs once per observation and once to go on, with gptq once in all (as long as runs may wait, block_runs.h; with experts three
+// times); grams, factors and candidates by their matrix products. What is not a matrix product or rounding (attention, norms, disk) is left
+// out, so the estimate is low for long sequences.
 #include "quant/estimate.h"
 
 #include <ATen/ops/empty.h>
@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <set>
 
 #include "base/threads.h"
 #include "quant/calib/sample.h"
@@ -68,21 +69,30 @@ Counts count(const OutputPlan& plan, const QuantizeSettings& s) {
   const double all_tokens = data ? static_cast<double>(data->summary.tokens) : 0;
   double patches = 0;
   for (size_t i = 0; data && i < data->samples.size(); ++i) patches += static_cast<double>(data->samples[i].patches);
-  double forward = 0;  // of the layers that samples run through
+  std::set<int64_t> sparse;  // blocks whose experts are rounded
+  for (const LayerPlan& l : plan.layers) {
+    if (l.site->role == Role::expert) sparse.insert(l.site->block);
+  }
+  double forward = 0, again = 0;  // of the layers that samples run through; of those in such blocks
   for (const LayerChoice& l : plan.choices) {
     const double weights = static_cast<double>(l.site->out) * static_cast<double>(l.site->in);
-    if (l.site->block >= 0 && (tower || !in_tower(*l.site))) forward += 2 * weights * (in_tower(*l.site) ? patches : all_tokens);
+    if (l.site->block >= 0 && (tower || !in_tower(*l.site))) {
+      const double one = 2 * weights * l.site->row_share * (in_tower(*l.site) ? patches : all_tokens);
+      forward += one;
+      if (sparse.count(l.site->block) && !in_tower(*l.site)) again += one;
+    }
   }
   if (data) c.operations += forward;  // on to the next block
   for (const std::string& method : methods) {
     if (method != "rtn" && method != "gptq") c.operations += forward;  // observed; gptq's runs wait for its rounding and go on
+    if (method == "gptq") c.operations += 2 * again;                           // no run waits at experts: looked at in two turns
     if (method == "mbq") c.operations += 4 * forward;                          // forward and backward, blocks computed twice
     if (method == "mbq" && s.mbq.distort) c.operations += 4 * forward;         // unrounded: looked at, on to the next; rounded: before each MLP group
   }
   for (const LayerPlan& l : plan.layers) {
     const double N = static_cast<double>(l.stored.out), K = static_cast<double>(l.stored.in);
     c.weights += N * K;
-    const double tokens = in_tower(*l.site) ? patches : all_tokens;
+    const double tokens = in_tower(*l.site) ? patches : all_tokens * l.site->row_share;
     const double rows = s.search_tokens > 0 ? std::min(tokens, static_cast<double>(s.search_tokens)) : tokens;
     for (const std::string& method : methods) {
       if (method == "gptq") c.operations += K * K * tokens + K * K * K / 3 + N * K * K + 2 * N * K * K;  // gram, factor, rounding, losses

@@ -103,8 +103,13 @@ std::optional<LayerEvidence> Evidence::measure(const LinearSite& site, const at:
                                                const at::Tensor& out_N, const std::optional<ActQuant>& act) const {
   constexpr int64_t kRows = 256;
   auto it = inputs_.find(&site);
-  if (it == inputs_.end() || it->second->parts.empty()) return std::nullopt;
+  if (it == inputs_.end()) return std::nullopt;
   const Input& in = *it->second;
+  LayerEvidence out;
+  out.input = range_of(in.max_K);
+  out.text.seen = in.seen[0];
+  out.vision.seen = in.seen[1];
+  if (in.parts.empty()) return out;
   const at::Tensor x = at::cat(in.parts, 0);
   const at::Tensor folded = in_K.defined() ? x / in_K : x;
   const at::Tensor xq = act ? fake_quantize(folded, *act) : folded, xr = act ? fake_quantize(x, *act) : x;
@@ -127,10 +132,6 @@ std::optional<LayerEvidence> Evidence::measure(const LinearSite& site, const at:
       add_squares(y, sum.output);
     }
   });
-  LayerEvidence out;
-  out.input = range_of(in.max_K);
-  out.text.seen = in.seen[0];
-  out.vision.seen = in.seen[1];
   for (size_t t = 0; t < T; ++t) {
     KindLoss& k = in.kinds[t] ? out.vision : out.text;
     ++k.rows;

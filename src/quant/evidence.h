@@ -52,7 +52,7 @@ class Evidence {
     last_input_.reset();
   }
   // q rounds W with its input channels multiplied by in_K and its rows divided by out_N (fp32; undefined: 1). act: how x is rounded
-  // when the layer runs. Absent when no row was seen. Does not depend on the number of threads.
+  // when the layer runs. Absent when no row was seen; without sampled rows there are only counts and ranges. Does not depend on the number of threads.
   std::optional<LayerEvidence> measure(const LinearSite& site, const at::Tensor& W_NK, const QTensor& q, const at::Tensor& in_K,
                                        const at::Tensor& out_N, const std::optional<ActQuant>& act) const;
 

@@ -1,8 +1,13 @@
 // Square roots and quotients.
 #include "quant/journal_report.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
+#include <set>
+
+#include "base/strings.h"
 
 namespace statera {
 namespace {
@@ -41,6 +46,36 @@ std::vector<QuantizeReport::Layer> reported_layers(const std::vector<JournalEntr
     for (const JournalEntry::Layer& l : unit.layers) out.push_back(layer_of(l));
   }
   return out;
+}
+
+std::optional<QuantizeReport::Experts> reported_experts(const std::vector<JournalEntry>& units, const OutputPlan& plan) {
+  std::set<std::string> experts;  // paths of layers
+  for (const LayerPlan& l : plan.layers) {
+    if (l.site->role == Role::expert) experts.insert(l.stored.path);
+  }
+  if (experts.empty()) return std::nullopt;
+  QuantizeReport::Experts out;
+  std::vector<int64_t> seen;
+  for (const JournalEntry& unit : units) {
+    for (const JournalEntry::Layer& l : unit.layers) {
+      if (!experts.count(l.name)) continue;
+      seen.push_back(l.evidence ? l.evidence->text.seen + l.evidence->vision.seen : 0);
+      if (seen.back() == 0) out.unreached.push_back(l.name);
+    }
+  }
+  std::sort(seen.begin(), seen.end());
+  out.layers = static_cast<int64_t>(seen.size());
+  out.least = seen.front();
+  out.median = seen[seen.size() / 2];
+  out.most = seen.back();
+  return out;
+}
+
+std::string unreached_warning(const QuantizeReport::Experts& experts) {
+  constexpr size_t kNamed = 6;
+  std::vector<std::string> names(experts.unreached.begin(), experts.unreached.begin() + static_cast<ptrdiff_t>(std::min(kNamed, experts.unreached.size())));
+  return fmt::format("{} of {} layers of experts were reached by no calibration token and are rounded to nearest, without scales of their own: {}{}",
+                     experts.unreached.size(), experts.layers, join(names, ", "), experts.unreached.size() > kNamed ? ", ... (report.json has all)" : "");
 }
 
 std::vector<QuantizeReport::Scale> reported_scales(const std::vector<JournalEntry>& units) {

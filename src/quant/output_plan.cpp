@@ -22,7 +22,7 @@ struct Known {
 std::unordered_map<std::string, Known> known_tensors(const Model& model, const CheckpointSource& source) {
   std::unordered_map<std::string, Known> out;
   for (const auto& [path, site] : model.params.linears)
-    out[source.disk_tensor(path + ".weight")] = {path + ".weight", site->role, site->block};
+    out[source.stored_tensor(*site)] = {path + ".weight", site->role, site->block};
   for (const auto& [path, site] : model.params.tensors) out[source.disk_tensor(path)] = {path, site->role, site->block};
   return out;
 }
@@ -114,17 +114,22 @@ class Planner {
     for (const LayerChoice& choice : choices_) {
       RoleCount& count = plan_.roles[std::string(to_string(choice.site->role))];
       (choice.quantized ? count.quantized_layers : count.kept_layers) += 1;
-      if (!choice.quantized) continue;
+      const std::string source = source_.stored_tensor(*choice.site);
+      const bool shared = source != choice.disk_path + ".weight";  // with other experts
+      if (!choice.quantized) {
+        if (shared) kept_experts_.emplace(source, &choice);
+        continue;
+      }
       LayerPlan layer;
       layer.site = choice.site;
-      layer.source = choice.disk_path + ".weight";
+      layer.source = source;
       const TensorInfo* info = source_.checkpoint().find(layer.source);
       if (!info) throw Error(ErrorKind::bad_file, source_.checkpoint().place(layer.source) + ": missing");
       if (info->dtype != at::kFloat && info->dtype != at::kBFloat16 && info->dtype != at::kHalf) {
         throw Error(ErrorKind::unsupported, source_.checkpoint().place(layer.source) + ": weights of dtype " +
                                                 std::string(info->type->name) + " cannot be quantized (F32, BF16 and F16 can)");
       }
-      if (info->shape != std::vector<int64_t>{choice.site->out, choice.site->in}) {
+      if (!shared && info->shape != std::vector<int64_t>{choice.site->out, choice.site->in}) {
         throw Error(ErrorKind::bad_file, source_.checkpoint().place(layer.source) + ": shape " + shape_string(info->shape) + ", expected " +
                                              shape_string(std::vector<int64_t>{choice.site->out, choice.site->in}));
       }
@@ -133,8 +138,13 @@ class Planner {
       layer.tensors = with_context("layer " + choice.disk_path, [&] { return format_.plan(layer.stored); });
       for (const TensorPlan& t : layer.tensors) plan_.quantized_bytes += t.bytes();
       plan_.weights += choice.site->out * choice.site->in;
-      layer_of_[layer.source] = plan_.layers.size();
+      layers_of_[layer.source].push_back(plan_.layers.size());
       plan_.layers.push_back(std::move(layer));
+    }
+    for (const auto& [tensor, kept] : kept_experts_) {
+      if (!layers_of_.count(tensor)) continue;
+      throw Error(ErrorKind::unsupported, source_.checkpoint().place(tensor) + ": holds layers to be quantized and " + kept->disk_path + ", which stays floating (" +
+                                              kept->reason + "): all of one tensor or none");
     }
   }
 
@@ -154,16 +164,16 @@ class Planner {
     unit.source_bytes += info.bytes;
     unit.language |= is_language(what.role);
     unit.vision |= is_vision(what);
-    auto layer = layer_of_.find(info.name);
-    if (layer != layer_of_.end()) {
-      const LayerPlan& l = plan_.layers[layer->second];
-      for (const TensorPlan& t : l.tensors) {
-        check(t.name == info.name || !ckpt.has(t.name), "a quantized layer's tensor is in the source already: " + t.name);
-        tensors_.push_back(t);
-        count.result_bytes += t.bytes();
+    if (auto layers = layers_of_.find(info.name); layers != layers_of_.end()) {
+      for (size_t i : layers->second) {
+        for (const TensorPlan& t : plan_.layers[i].tensors) {
+          check(t.name == info.name || !ckpt.has(t.name), "a quantized layer's tensor is in the source already: " + t.name);
+          tensors_.push_back(t);
+          count.result_bytes += t.bytes();
+        }
+        unit.layers.push_back(i);
+        ++placed_layers_;
       }
-      unit.layers.push_back(layer->second);
-      ++placed_layers_;
       return;
     }
     if (info.dtype == at::ScalarType::Undefined)
@@ -194,7 +204,7 @@ class Planner {
       layers += u.layers.size();
       kept += u.kept.size();
     }
-    check(layers == plan_.layers.size() && layers + kept == source_.checkpoint().names().size(),
+    check(layers == plan_.layers.size() && layers_of_.size() + kept == source_.checkpoint().names().size(),
           "quantized and kept tensors are not all tensors");
   }
 
@@ -234,7 +244,8 @@ class Planner {
   const Format& format_;
   std::unordered_map<std::string, Known> known_;
   std::vector<LayerChoice> choices_;
-  std::unordered_map<std::string, size_t> layer_of_;  // on-disk weight -> index
+  std::unordered_map<std::string, std::vector<size_t>> layers_of_;  // on-disk weight -> indices, several for fused experts
+  std::map<std::string, const LayerChoice*> kept_experts_;          // on-disk tensor -> one of its layers that stays floating
   std::vector<TensorPlan> tensors_;
   std::map<std::string, UnitPlan> units_;
   size_t placed_layers_ = 0;

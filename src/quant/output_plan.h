@@ -18,7 +18,9 @@ namespace statera {
 struct LayerPlan {
   StoredLinear stored;
   std::shared_ptr<LinearSite> site;
-  std::string source;               // on-disk tensor it comes from: "<path>.weight"
+  std::string source;               // on-disk tensor it comes from: "<path>.weight", or one with those of other experts
+  // Of the weight in the source, whose type its scales keep.
+  uint64_t source_bytes() const { return static_cast<uint64_t>(stored.out * stored.in) * c10::elementSize(stored.scale_dtype); }
   std::vector<TensorPlan> tensors;  // what it becomes
 };
 

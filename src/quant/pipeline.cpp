@@ -9,9 +9,9 @@
 #include <cmath>
 #include <filesystem>
 #include <future>
+#include <map>
 
 #include "base/error.h"
-#include "base/heap.h"
 #include "base/strings.h"
 #include "base/threads.h"
 #include "quant/calib/forward.h"
@@ -19,6 +19,7 @@
 #include "quant/journal_report.h"
 #include "quant/load_check.h"
 #include "quant/manifest.h"
+#include "quant/memory_plan.h"
 #include "quant/planning.h"
 #include "quant/recipes/resolved.h"
 #include "quant/report_html.h"
@@ -33,7 +34,6 @@ namespace statera {
 namespace {
 
 constexpr const char* kLearned = "learned.json.state";  // what steps learned from gradients
-constexpr uint64_t kBaseRam = 256u << 20;  // program, LibTorch and bookkeeping
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -110,7 +110,9 @@ Json run_json(const Model& model, const CheckpointSource& source, const Quantize
   j.set("options", options_json(s));
   j.set("source", std::move(from));
   j.set("quantized_layers", static_cast<int64_t>(plan.layers.size()));
-  j.set("kept_tensors", static_cast<int64_t>(ckpt.names().size() - plan.layers.size()));
+  int64_t kept = 0;
+  for (const UnitPlan& unit : plan.units) kept += static_cast<int64_t>(unit.kept.size());
+  j.set("kept_tensors", kept);
   return j;
 }
 
@@ -169,7 +171,6 @@ bool wants_original(const Recipe& recipe) {
 }
 
 bool is_block(const UnitPlan& unit) { return unit.language && unit.block >= 0; }
-bool is_head(const UnitPlan& unit) { return !unit.vision && unit.block < 0; }
 
 // Whether pictures are run through the tower: its blocks or projectors are quantized by what they see.
 bool looks_at_tower(const OutputPlan& plan, const QuantizeSettings& s) {
@@ -182,67 +183,6 @@ uint64_t sample_bytes(const Model& model, const OutputPlan& plan, const Quantize
   if (!s.data) return 0;
   const uint64_t walks = wants_original(recipe_of(s)) ? 2 : 1;
   return walks * (3 * Calibrator::state_bytes(model, *s.data) + (looks_at_tower(plan, s) ? VisionCalibrator::disk_bytes(model, *s.data) : 0));
-}
-
-// What calibration takes beyond the program: the least that it can do with, what each further run side by side adds, and what all samples take that
-// wait within a block.
-struct CalibrationRam {
-  uint64_t least = 0, run = 0, waiting = 0;
-};
-
-// Least: a block's rounded weights in fp32, the widest gram and what its factor takes, one sample's activations, one sample's pictures, the rows kept
-// for the report, those that a search keeps; beside a walk on unrounded blocks, the block folded and rounded once more.
-CalibrationRam calibration_ram(const OutputPlan& plan, const Model& model, const QuantizeSettings& s) {
-  const CalibData& data = *s.data;
-  int64_t weights = 0, width = 0, widest = 0, inputs = 0, activations = 0;
-  for (const UnitPlan& unit : plan.units) {
-    int64_t sum = 0, read = 0, both = 0;
-    for (size_t i : unit.layers) {
-      const StoredLinear& l = plan.layers[i].stored;
-      sum += l.out * l.in;
-      read += l.in;
-      width = std::max(width, l.in);
-      both = std::max(both, l.in + (is_head(unit) ? 0 : l.out));  // logits are made a few rows at a time
-    }
-    weights = std::max(weights, sum);
-    inputs = std::max(inputs, read);
-    widest = std::max(widest, both);
-    activations = std::max(activations, (unit.vision ? data.most_patches : data.summary.longest) * both);
-  }
-  const int64_t rows = std::min(2 * Evidence::kRowsPerKind, data.summary.tokens);
-  const Recipe recipe = recipe_of(s);
-  const bool searches = std::any_of(recipe.begin(), recipe.end(), [](const auto& step) { return step->needs_data() && step->only_scales(); });
-  const int64_t kept = s.search_tokens > 0 ? std::min(data.summary.tokens, s.search_tokens) : data.summary.tokens;
-  const int64_t search = (searches ? kept * (inputs + 2 * widest) * 4 : 0) + (wants_original(recipe) ? weights * 9 + kept * inputs * 4 : 0);
-  CalibrationRam ram;
-  ram.run = static_cast<uint64_t>(activations) * 4 * 8 + static_cast<uint64_t>(data.most_patches) * 4 * 32768;
-  ram.least = static_cast<uint64_t>(search + weights * 5 + (s.gptq.act_order ? 4 : 2) * width * (width + 1024) * 4 +
-                                    rows * (inputs + 4 * widest) * 4) + ram.run + kKeptBuffers;
-  for (size_t i = 0; i < data.samples.size(); ++i)
-    ram.waiting += BlockRuns::bytes_of(std::max(data.samples[i].tokens(), data.samples[i].patches), model.limits().hidden_size, width);
-  return ram;
-}
-
-// Without --max-ram a quarter of the machine's memory may go to what makes calibration faster.
-RunMemory run_memory(const CalibrationRam& ram, uint64_t needed, uint64_t max_ram) {
-  uint64_t spare = max_ram ? (max_ram > needed ? max_ram - needed : 0) : memory_of_machine() / 4;
-  const uint64_t beside = ram.run * static_cast<uint64_t>(num_threads() - 1);
-  RunMemory out;
-  out.side_by_side = beside <= spare / 2;
-  if (out.side_by_side) spare -= beside;
-  out.waiting = std::min(spare, ram.waiting);
-  return out;
-}
-
-uint64_t expected_ram(const CheckpointSource& source, const OutputPlan& plan) {
-  // A layer at a time: its pages, its codes (a byte each), its encoded tensors.
-  uint64_t layer = 0;
-  for (const LayerPlan& l : plan.layers) {
-    uint64_t encoded = 0;
-    for (const TensorPlan& t : l.tensors) encoded += t.bytes();
-    layer = std::max(layer, source.checkpoint().find(l.source)->bytes + static_cast<uint64_t>(l.stored.out * l.stored.in) + 2 * encoded);
-  }
-  return kBaseRam + layer;
 }
 
 class Run {
@@ -329,9 +269,9 @@ class Run {
     r.warnings = settings_.notes;
     r.warnings.insert(r.warnings.end(), plan_.warnings.begin(), plan_.warnings.end());
     for (const std::string& name : sides_.left_out) r.warnings.push_back(name + " is not carried over (a pickle or too large)");
-    r.expected_ram = expected_ram(source_, plan_);
+    r.expected_ram = rounding_ram(plan_);
     if (const CalibData* data = settings_.data) {
-      const CalibrationRam ram = calibration_ram(plan_, model, settings_);
+      const CalibrationRam ram = calibration_ram(plan_, model, settings_, recipe_);
       r.expected_ram += ram.least;
       run_memory_ = run_memory(ram, r.expected_ram, settings_.max_ram);
       const bool waits = std::any_of(recipe_.begin(), recipe_.end(), [](const auto& step) { return step->phased(); });
@@ -466,7 +406,7 @@ class Run {
       if (resumed > 0) throw Error(ErrorKind::mismatch, path + ": what the unfinished work learned is gone; --restart begins anew");
       for (Step* step : learners) {
         calibrator.gradients([step](const LinearSite& site, const at::Tensor& G, const Pass& pass) { return step->measure_gradient(site, G, pass); },
-                             [step](const LinearSite& site, const std::vector<double>& values) { step->gradient(site, values); }, hooks.progress);
+                             [step](const LinearSite& site, size_t sample, const std::vector<double>& values) { step->gradient(site, sample, values); }, hooks.progress);
         all.push(step->learned());
       }
       write_file_atomic(path, all.dump());
@@ -534,6 +474,8 @@ class Run {
   // Scales and report. Not part of the plan: their size depends on figures, the report's on times.
   void write_evidence(const Staging& staging) {
     report_.layers = reported_layers(staging.done());
+    if (settings_.data) report_.experts = reported_experts(staging.done(), plan_);
+    if (report_.experts && !report_.experts->unreached.empty()) report_.warnings.push_back(unreached_warning(*report_.experts));
     report_.scales = reported_scales(staging.done());
     const auto& done = staging.done();
     if (!report_.scales.empty() || std::any_of(done.begin(), done.end(), [](const JournalEntry& e) { return !e.clips.empty(); })) {

@@ -124,7 +124,8 @@ class Step {
   virtual bool needs_gradients() const { return false; }
   // What a gradient is reduced to, from several threads; then once per sample and residual writer (Topology), in the order of samples.
   virtual std::vector<double> measure_gradient(const LinearSite& site, const at::Tensor& G_TN, const Pass& pass) const { return {}; }
-  virtual void gradient(const LinearSite& site, const std::vector<double>& measured) {}
+  // Of experts one that no token of the sample reached is left out.
+  virtual void gradient(const LinearSite& site, size_t sample, const std::vector<double>& measured) {}
   // What that pass taught, kept so that a resumed run need not learn it again. take_learned() is called in every run before any block,
   // learned() only where the pass ran.
   virtual Json learned() const { return Json(); }
@@ -133,6 +134,8 @@ class Step {
   virtual void begin(const BlockJob& job) {}
   // Called for every selected layer of a phase; nullptr: nothing to gather here.
   virtual std::unique_ptr<Accumulator> watch(const LinearSite& site) { return nullptr; }
+  // Called for a layer that is not of the phase, but is the one reader of a group that sees all of its rows (ScaleGroup::whole).
+  virtual std::unique_ptr<Accumulator> watch_whole(const LinearSite& site) { return nullptr; }
   virtual void apply(BlockJob& job) = 0;
   // After all blocks: what the user should know.
   virtual std::vector<std::string> notes() const { return {}; }

@@ -96,6 +96,10 @@ Json scales_json(const std::vector<QuantizeReport::Scale>& scales) {
   return out;
 }
 
+Json experts_json(const QuantizeReport::Experts& e) {
+  return object({{"layers", e.layers}, {"least_tokens", e.least}, {"median_tokens", e.median}, {"most_tokens", e.most}, {"unreached", Json(e.unreached)}});
+}
+
 Json worse_json(const std::vector<QuantizeReport::Worse>& worse) {
   Json out = Json::array();
   for (const auto& w : worse)
@@ -174,6 +178,7 @@ Json QuantizeReport::record() const {
   if (plan) j.set("plan", plan->to_json());
   if (planned_only) return j;
   j.set("layers", layers_json(layers));
+  if (experts) j.set("experts", experts_json(*experts));
   j.set("worse_than_rtn", worse_json(worse_than_rtn()));
   j.set("scales", scales_json(scales));
   if (!scales_sha256.empty()) j.set("scales_sha256", scales_sha256);
@@ -236,6 +241,9 @@ std::string QuantizeReport::to_text() const {
       t += fmt::format("  {:<16}{:.4f}  {:.4f} ({})\n", name, s.sum / static_cast<double>(s.count), s.worst, s.worst_layer);
     }
     t += output_lines(layers);
+    if (experts)
+      t += fmt::format("tokens that reached an expert: {} to {}, median {}; {} of {} layers were reached by none\n", experts->least, experts->most, experts->median,
+                       experts->unreached.size(), experts->layers);
     t += fmt::format("checked: {} tensors, {} scales, {} layers decoded (error as when rounding within {:.1e})\n", verified.tensors,
                      verified.scales, verified.layers_decoded, verified.worst_difference);
     if (verified.logits > 0)

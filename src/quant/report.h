@@ -50,6 +50,10 @@ struct QuantizeReport {
     bool bundled = false;
     int64_t samples = 0, tokens = 0, vision_tokens = 0, answer_tokens = 0;
   };
+  struct Experts {  // tokens of the calibration data that reached a quantized layer of an expert
+    int64_t layers = 0, least = 0, median = 0, most = 0;
+    std::vector<std::string> unreached;  // by none: rounded to nearest whatever the method
+  };
   struct Verification {  // an independent reading of the finished files
     int64_t tensors = 0, scales = 0, layers_decoded = 0;
     double worst_difference = 0;  // |error measured from the files - error when rounding| of the decoded layers
@@ -73,6 +77,7 @@ struct QuantizeReport {
   std::vector<Scale> scales;
   std::string source, scales_sha256, scales_reused;  // name of the source's folder; of the scales written; of those taken over (--scales)
   std::optional<Data> data;
+  std::optional<Experts> experts;  // of calibrated runs
   std::vector<std::string> warnings;
   int64_t units = 0, resumed_units = 0;
   uint64_t expected_ram = 0, quick_ram = 0, peak_rss = 0;  // needed, as planned; beyond that, for speed; found

@@ -163,12 +163,20 @@ void UnitWriter::observe(Step& step) {
   for (const auto& site : phase_) {
     if (auto a = step.watch(*site)) statistics_[site.get()] = std::move(a);
   }
+  for (const ScaleGroup& group : topology().groups) {
+    if (!group.whole || statistics_.count(&group.whole.site())) continue;
+    if (auto a = step.watch_whole(group.whole.site())) statistics_[&group.whole.site()] = std::move(a);
+  }
   if (statistics_.empty()) return;
   std::vector<const LinearSite*> layers;
-  std::set<const LinearSite*> fresh, open;  // layers whose first inputs these are; that will be rounded
+  std::set<const LinearSite*> watched, fresh, open;  // others that are watched whole; layers whose first inputs these are; that will be rounded
+  for (const auto& [site, accumulator] : statistics_) watched.insert(site);
   for (const auto& site : phase_) {
     if (!evidence_->has(*site)) fresh.insert(site.get());
-    if (fresh.count(site.get()) || statistics_.count(site.get())) layers.push_back(site.get());
+    if (watched.erase(site.get()) || fresh.count(site.get())) layers.push_back(site.get());
+  }
+  for (const ScaleGroup& group : topology().groups) {
+    if (group.whole && watched.erase(&group.whole.site())) layers.push_back(&group.whole.site());
   }
   for (const auto& site : sites_) {
     if (open_.count(site->path)) open.insert(site.get());
@@ -231,8 +239,8 @@ void UnitWriter::finish(const LinearSite& site, QTensor q, std::optional<Roundin
     const_cast<LinearSite&>(site).weight = make_calibrated(q);
     const_cast<LinearSite&>(site).act = layer.stored.act;
   }
-  context_.progress.advance(static_cast<double>(ckpt.find(layer.source)->bytes), unit_.name);
-  ckpt.release(layer.source);
+  context_.progress.advance(static_cast<double>(layer.source_bytes()), unit_.name);
+  context_.source.release(site);
   check_cancelled();
 }
 
@@ -290,7 +298,13 @@ void UnitWriter::scaled(ScaleRecord record) {
   entry_.scales.push_back(std::move(record));
 }
 
-void UnitWriter::rewrite(const std::string& name, const at::Tensor& value) { rewritten_[name] = value; }
+void UnitWriter::rewrite(const std::string& name, const at::Tensor& value) {
+  if (!context_.source.checkpoint().has(context_.source.disk_tensor(name))) {
+    throw Error(ErrorKind::unsupported, context_.source.checkpoint().directory() + ": " + name + " stays floating in one tensor with other experts, into which "
+                                            "scales cannot be folded: quantize the experts, too");
+  }
+  rewritten_[name] = value;
+}
 
 ShardFile& UnitWriter::shard_of(const std::string& name) {
   const size_t i = context_.plan.shards.file_of.at(name);
@@ -335,7 +349,12 @@ void UnitWriter::check_cancelled() const {
 void prefetch_unit(const CheckpointSource& source, const OutputPlan& plan, const UnitPlan& unit) {
   const Checkpoint& ckpt = source.checkpoint();
   auto ask = [&](const std::string& name) { ckpt.file_of(name).prefetch(*ckpt.find(name)); };
-  for (size_t i : unit.layers) ask(plan.layers[i].source);
+  const std::string* last = nullptr;  // experts may lie in one tensor
+  for (size_t i : unit.layers) {
+    const std::string& name = plan.layers[i].source;
+    if (!last || name != *last) ask(name);
+    last = &name;
+  }
   for (const std::string& name : unit.kept) ask(name);
 }
 

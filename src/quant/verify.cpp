@@ -135,7 +135,7 @@ class Checker {
         for (int64_t k = 0; k < K; ++k) codes[n * K + k] = static_cast<int8_t>(code_at(row.data(), k, spec.bits));
       }
     } else {
-      const Entry& e = at(l.source);
+      const Entry& e = at(l.stored.path + ".weight");
       check(e.bytes == static_cast<uint64_t>(N * K), "int8 weight of another size");
       std::memcpy(codes, e.data, e.bytes);
     }
@@ -208,8 +208,8 @@ QuantizeReport::Verification verify_output(const std::string& folder, const Outp
     const QTensor q = checker.decode(l);
     ++out.layers_decoded;
     if (rewritten) continue;
-    const double now = rounding_error(source.checkpoint().tensor(l.source), q).relative(), then = recorded.at(l.stored.path).relative();
-    source.checkpoint().release(l.source);
+    const double now = rounding_error(source.stored_weight(*l.site), q).relative(), then = recorded.at(l.stored.path).relative();
+    source.release(*l.site);
     checker.release();
     const double difference = std::abs(now - then);
     // Both are sums of the same squares, one in fp32 lanes.

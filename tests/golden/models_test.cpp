@@ -20,6 +20,8 @@ double largest_difference(const at::Tensor& a, const at::Tensor& b) {
   return at::abs(a.to(at::kFloat) - b.to(at::kFloat)).max().item<double>();
 }
 
+bool in_block(Role role) { return role == Role::attention || role == Role::mlp || role == Role::expert; }
+
 class Collect : public Tap {
  public:
   std::vector<at::Tensor> outputs;
@@ -178,7 +180,7 @@ TEST_P(TinyCheckpoint, PackedWeightsComputeWhatRoundedOnesDo) {
     for (bool symmetric : {true, false}) {
       std::map<std::string, QTensor> quantized;
       for (auto& [path, site] : model.params.linears) {
-        if (site->role == Role::attention || site->role == Role::mlp) {
+        if (in_block(site->role)) {
           quantized[path] = rtn(site->weight->dense(), {.bits = bits, .group = 32, .symmetric = symmetric});
         }
       }
@@ -206,7 +208,7 @@ TEST_P(TinyCheckpoint, Int8ActivationsInIntegersEqualTheirSimulation) {
   ModelInputs in = tiny::inputs(golden);
   std::map<std::string, QTensor> quantized;
   for (auto& [path, site] : model.params.linears) {
-    if (site->role != Role::attention && site->role != Role::mlp) continue;
+    if (!in_block(site->role)) continue;
     quantized[path] = rtn(site->weight->dense(), {.bits = 8, .group = -1, .symmetric = true});
     site->act = ActQuant{};
   }

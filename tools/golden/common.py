@@ -71,7 +71,7 @@ def mrope_positions(kind, ids, image_id, video_id, images=(), videos=(), second_
     videos, 0 for images), qwen3_vl (every frame of a video is a block of its own, t = 0).
     """
     images, videos = [list(g) for g in images], [list(g) for g in videos]
-    if kind == "qwen3_vl":
+    if kind.startswith("qwen3_vl"):
         videos = [[1, h, w] for t, h, w in videos for _ in range(t)]
     seconds = list(second_per_grid) or [1.0] * len(videos)
     rows, nxt, i = [], 0, 0
@@ -85,7 +85,7 @@ def mrope_positions(kind, ids, image_id, video_id, images=(), videos=(), second_
         t, h, w = (videos if video else images).pop(0)
         second = seconds.pop(0) if video and seconds else 1.0
         for a in range(t):
-            tau = 0 if kind == "qwen3_vl" else a
+            tau = 0 if kind.startswith("qwen3_vl") else a
             if kind == "qwen2_5_vl":
                 tau = math.trunc(a * second * tokens_per_second) if video else 0
             for y in range(h // 2):

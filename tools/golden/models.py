@@ -52,16 +52,22 @@ def flat_vl(model_type, architecture, vision, **kw):
                 use_sliding_window=False, **kw)
 
 
-def nested_vl():
-    inner = text("qwen3_vl_text", "", head_dim=16, rope_theta=5e6, attention_bias=False, tie_word_embeddings=True,
-                 rope_scaling=dict(mrope_interleaved=True, mrope_section=[4, 2, 2], rope_type="default"))
+def experts(count, chosen, width, **kw):
+    """What the Qwen families say of their experts."""
+    return dict(num_experts=count, num_experts_per_tok=chosen, moe_intermediate_size=width, decoder_sparse_step=1, mlp_only_layers=[],
+                output_router_logits=False, router_aux_loss_coef=0.001, **kw)
+
+
+def nested_vl(model_type, architecture, **kw):
+    inner = text(f"{model_type}_text", "", head_dim=16, rope_theta=5e6, attention_bias=False, tie_word_embeddings=True,
+                 rope_scaling=dict(mrope_interleaved=True, mrope_section=[4, 2, 2], rope_type="default"), **kw)
     del inner["architectures"], inner["torch_dtype"]
     inner["dtype"] = "bfloat16"
     vision = dict(deepstack_visual_indexes=[0, 1], depth=3, hidden_act="gelu_pytorch_tanh", hidden_size=24,
-                  in_channels=3, initializer_range=0.02, intermediate_size=40, model_type="qwen3_vl", num_heads=2,
+                  in_channels=3, initializer_range=0.02, intermediate_size=40, model_type=model_type, num_heads=2,
                   num_position_embeddings=36, out_hidden_size=H, patch_size=8, spatial_merge_size=2,
                   temporal_patch_size=2)
-    return dict(architectures=["Qwen3VLForConditionalGeneration"], image_token_id=IMG, model_type="qwen3_vl",
+    return dict(architectures=[architecture], image_token_id=IMG, model_type=model_type,
                 text_config=inner, tie_word_embeddings=True, video_token_id=VID, vision_config=vision,
                 vision_end_token_id=VEND, vision_start_token_id=VSTART)
 
@@ -96,7 +102,15 @@ CONFIGS = {
                           original_max_position_embeddings=8, pad_token_id=0),
     "qwen2_vl": flat_vl("qwen2_vl", "Qwen2VLForConditionalGeneration", Q2V, tie_word_embeddings=True),
     "qwen2_5_vl": flat_vl("qwen2_5_vl", "Qwen2_5_VLForConditionalGeneration", Q25V),
-    "qwen3_vl": nested_vl(),
+    "qwen3_vl": nested_vl("qwen3_vl", "Qwen3VLForConditionalGeneration"),
+    "qwen3_moe": text("qwen3_moe", "Qwen3MoeForCausalLM", rope_theta=1e6, head_dim=24, attention_bias=False, rope_scaling=None,
+                      sliding_window=None, use_sliding_window=False, max_window_layers=2, **experts(6, 2, 48, norm_topk_prob=True)),
+    # the first layer dense, one shared expert, weights as the softmax gives them
+    "qwen2_moe": text("qwen2_moe", "Qwen2MoeForCausalLM", rope_theta=1e6, sliding_window=512, use_sliding_window=False, max_window_layers=2,
+                      shared_expert_intermediate_size=80, **{**experts(5, 3, 48, norm_topk_prob=False), "mlp_only_layers": [0]}),
+    "mixtral": text("mixtral", "MixtralForCausalLM", rms_norm_eps=1e-5, rope_theta=1e6, intermediate_size=48, num_local_experts=4,
+                    num_experts_per_tok=2, output_router_logits=False, router_aux_loss_coef=0.02, sliding_window=None),
+    "qwen3_vl_moe": nested_vl("qwen3_vl_moe", "Qwen3VLMoeForConditionalGeneration", **experts(4, 2, 48, norm_topk_prob=True)),
 }
 # same weights, other layout: folder -> (source, what)
 COPIES = {
@@ -104,6 +118,8 @@ COPIES = {
     "qwen2_5_vl_native": ("qwen2_5_vl", "native"), "qwen3_vl_native": ("qwen3_vl", "native"),
     "llama_linear_f16": ("llama_linear", "f16"), "llama_linear_f32": ("llama_linear", "f32"),
     "llama_sharded": ("llama", "sharded"),
+    # a block's experts in one tensor, outputs as rows; the release of qwen3_vl_moe has inputs as rows
+    "qwen3_moe_native": ("qwen3_moe", "native"), "qwen3_vl_moe_native": ("qwen3_vl_moe", "native"),
 }
 SECONDS = [0.75]  # second_per_grid_ts of the Qwen2.5-VL video: t offsets 0, 1, 3
 
@@ -121,7 +137,7 @@ def vision_inputs(config, images=(), videos=(), order=None):
     v = config["vision_config"]
     gen = torch.Generator().manual_seed(7)
     width = 3 * v["temporal_patch_size"] * v["patch_size"] ** 2
-    split = config["model_type"] == "qwen3_vl"
+    split = config["model_type"].startswith("qwen3_vl")
     blocks, left = [], dict(i=list(images), v=list(videos))
     for letter in order or "i" * len(images) + "v" * len(videos):
         grid = left[letter].pop(0)
@@ -148,16 +164,28 @@ def cases(name, config):
            "golden_video": vision_inputs(config, videos=[(3, 2, 4)])}
     if config["model_type"] == "qwen2_5_vl":
         out["golden_video"]["second_per_grid_ts"] = torch.tensor(SECONDS)
-    if name == "qwen3_vl":
+    if name.startswith("qwen3_vl"):
         out["golden_mixed"] = vision_inputs(config, images=[(1, 4, 4), (1, 2, 6)], videos=[(2, 4, 2)], order="ivi")
     return out
 
 
-def hub_name(model_type, key):
-    """Tensor names of the release; only Qwen2-VL and Qwen2.5-VL differ from what transformers 5 saves."""
+def hub_tensors(model_type, key, value):
+    """Names and values of the release for a parameter in memory."""
     if model_type in ("qwen2_vl", "qwen2_5_vl"):
         key = key.replace("model.visual.", "visual.", 1).replace("model.language_model.", "model.", 1)
-    return key
+    prefix, _, kind = key.rpartition(".experts.")
+    if model_type == "mixtral":
+        key, prefix = key.replace(".mlp.", ".block_sparse_moe."), prefix.replace(".mlp", ".block_sparse_moe")
+    if kind not in ("gate_up_proj", "down_proj"):
+        return {key: value}
+    if model_type == "qwen3_vl_moe":
+        return {key: value.transpose(1, 2)}  # inputs as rows
+    gate, up, down = ("w1", "w3", "w2") if model_type == "mixtral" else ("gate_proj", "up_proj", "down_proj")
+    out = {}
+    for e, matrix in enumerate(value):  # [2I, H]: gate, then up; or [H, I]
+        parts = {down: matrix} if kind == "down_proj" else dict(zip((gate, up), matrix.chunk(2)))
+        out.update({f"{prefix}.experts.{e}.{name}.weight": part for name, part in parts.items()})
+    return out
 
 
 def stored(model, config):
@@ -192,7 +220,7 @@ def positions_for(model, config, inputs):
     ours = mrope_positions(config["model_type"], inputs["input_ids"], IMG, VID, grids("image_grid_thw"),
                            grids("video_grid_thw"), SECONDS if "second_per_grid_ts" in inputs else ())
     theirs, _ = fresh(model).model.get_rope_index(**{k: v for k, v in inputs.items() if not k.startswith("pixel")})
-    if "video_grid_thw" in inputs and config["model_type"] != "qwen3_vl":
+    if "video_grid_thw" in inputs and not config["model_type"].startswith("qwen3_vl"):
         return ours, "max of the three rows + 1 after a vision block, passed explicitly"
     assert torch.equal(ours, theirs), config["model_type"]
     return None, "transformers"
@@ -236,6 +264,7 @@ def build(name, out, first_seed=1):
     cls = getattr(T, config["architectures"][0])
     auto = T.AutoConfig.from_pretrained(folder)
     auto._attn_implementation = "eager"
+    auto._experts_implementation = "eager"
     model = cls(auto).float().eval()
     for seed in range(first_seed, first_seed + 100):  # the first seed whose greedy answer is varied and hangs on no near tie
         randomise(model, seed)
@@ -248,7 +277,9 @@ def build(name, out, first_seed=1):
             break
     else:
         raise SystemExit(f"{name}: no seed gives a varied answer without near ties")
-    weights = {hub_name(config["model_type"], k): v.bfloat16() for k, v in stored(model, config).items()}
+    weights = {}
+    for key, value in stored(model, config).items():
+        weights.update(hub_tensors(config["model_type"], key, value.bfloat16()))
     write_safetensors(folder / "model.safetensors", weights, {"format": "pt"})
     for stem, (tensors, meta) in files.items():
         assert torch.isfinite(tensors["logits"]).all()

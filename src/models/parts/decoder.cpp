@@ -9,7 +9,6 @@
 #include "base/error.h"
 
 namespace statera {
-namespace {
 
 int64_t size_field(const Json& config, const char* key, const std::string& where) {
   int64_t v = config.at(key, where).as_int(where + "." + key);
@@ -17,7 +16,11 @@ int64_t size_field(const Json& config, const char* key, const std::string& where
   return v;
 }
 
-}  // namespace
+void check_experts(const MoeConfig& m, const std::string& where) {
+  if (m.num_experts_per_tok >= 1 && m.num_experts_per_tok <= m.num_experts) return;
+  throw Error(ErrorKind::bad_file, where + ".num_experts_per_tok: " + std::to_string(m.num_experts_per_tok) + " of " + std::to_string(m.num_experts) +
+                                       " experts cannot be chosen");
+}
 
 const Json& text_part(const Json& config) {
   const Json* text = config.get("text_config");
@@ -85,7 +88,11 @@ Decoder::Layer Decoder::make_layer(const Scope& scope, int64_t i) const {
     l.q_norm = RmsNorm(attn / "q_norm", d, c_.rms_norm_eps);
     l.k_norm = RmsNorm(attn / "k_norm", d, c_.rms_norm_eps);
   }
-  l.mlp = GatedMlp((scope / "mlp").as(Role::mlp), H, c_.intermediate_size, c_.hidden_act, c_.mlp_bias, c_.fused);
+  if (!c_.sparse.empty() && c_.sparse[static_cast<size_t>(i)]) {
+    l.moe = Moe(scope / c_.moe_name, *c_.moe);
+  } else {
+    l.mlp = GatedMlp((scope / "mlp").as(Role::mlp), H, c_.intermediate_size, c_.hidden_act, c_.mlp_bias, c_.fused);
+  }
   l.site.layer = i;
   l.site.window = c_.windows[static_cast<size_t>(i)];
   return l;
@@ -142,7 +149,7 @@ at::Tensor Decoder::block(int64_t i, const at::Tensor& h_TH, Pass& pass) const {
   const Layer& l = layers_[static_cast<size_t>(i)];
   at::Tensor h = i > 0 ? add_deepstack(h_TH, static_cast<size_t>(i - 1), pass) : h_TH;
   h = h + l.o_proj(mix(l, l.input_layernorm(h), pass), pass);
-  return h + l.mlp(l.post_attention_layernorm(h), pass);
+  return h + feed_forward(l, l.post_attention_layernorm(h), pass);
 }
 
 at::Tensor Decoder::leave(const at::Tensor& h_TH, const Pass& pass) const {
@@ -166,20 +173,35 @@ Topology Decoder::topology(int64_t i) const {
                    .linear_count = K * d, .readers = {l.o_proj}, .reader_of = {}, .channels = K * d, .replay = {}};
   for (int64_t c = 0; c < N * d; ++c) value.reader_of.push_back(c / d / (N / K) * d + c % d);
   value.replay = [o = l.o_proj](const at::Tensor& x, const Pass& pass) { return o(x, pass); };
-  ScaleGroup mlp{.name = "post_attention_layernorm", .norm = {l.post_attention_layernorm.weight()}, .linear = {}, .readers = l.mlp.inputs(), .reader_of = {},
-                 .channels = H, .replay = {}};
-  mlp.replay = [m = l.mlp](const at::Tensor& x, const Pass& pass) { return m(x, pass); };
-  auto [up, begin] = l.mlp.up();
-  ScaleGroup inner{.name = "up_proj", .norm = {}, .linear = up, .linear_begin = begin, .linear_count = c_.intermediate_size, .readers = {l.mlp.down()},
-                   .reader_of = {}, .channels = c_.intermediate_size, .replay = {}};
-  inner.replay = [down = l.mlp.down()](const at::Tensor& x, const Pass& pass) { return down(x, pass); };
-  t.groups = {attn, value, mlp, inner};
-  t.phases = {qkv, {l.o_proj}, l.mlp.inputs(), {l.mlp.down()}};
+  t.groups = {attn, value};
+  t.phases = {qkv, {l.o_proj}};
   t.residual_readers = qkv;
-  for (const Linear& r : l.mlp.inputs()) t.residual_readers.push_back(r);
-  t.residual_writers = {l.o_proj, l.mlp.down()};
-  t.residual_norms = {{l.input_layernorm.weight(), qkv}, {l.post_attention_layernorm.weight(), l.mlp.inputs()}};
+  t.residual_writers = {l.o_proj};
+  t.residual_norms = {{l.input_layernorm.weight(), qkv}};
+  add_feed_forward(l, t);
   return t;
+}
+
+// Experts are rounded behind their router and each side of them at once: which tokens reach them is settled by then.
+void Decoder::add_feed_forward(const Layer& l, Topology& t) const {
+  const std::vector<Linear> readers = l.moe ? l.moe.readers() : l.mlp.inputs(), writers = l.moe ? l.moe.writers() : std::vector<Linear>{l.mlp.down()};
+  ScaleGroup entry{.name = "post_attention_layernorm", .norm = {l.post_attention_layernorm.weight()}, .linear = {}, .readers = readers, .reader_of = {},
+                   .channels = c_.hidden_size, .replay = {}};
+  entry.replay = [&l](const at::Tensor& x, const Pass& pass) { return feed_forward(l, x, pass); };
+  t.groups.push_back(std::move(entry));
+  if (l.moe) {
+    t.groups.back().whole = l.moe.router();
+    for (ScaleGroup& g : l.moe.inner_groups()) t.groups.push_back(std::move(g));
+    t.phases.push_back({l.moe.router()});
+    t.phases.emplace_back(readers.begin() + 1, readers.end());
+  } else {
+    t.groups.push_back(l.mlp.inner_group("up_proj"));
+    t.phases.push_back(readers);
+  }
+  t.phases.push_back(writers);
+  t.residual_readers.insert(t.residual_readers.end(), readers.begin(), readers.end());
+  t.residual_writers.insert(t.residual_writers.end(), writers.begin(), writers.end());
+  t.residual_norms.emplace_back(l.post_attention_layernorm.weight(), readers);
 }
 
 ResidualEnds Decoder::residual_ends() const { return {embed_tokens_, {}, norm_.weight(), lm_head_}; }

@@ -5,12 +5,14 @@
 #include <ATen/core/Tensor.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/json.h"
 #include "nn/attend.h"
 #include "nn/mlp.h"
 #include "nn/model.h"
+#include "nn/moe.h"
 #include "nn/norm.h"
 #include "nn/rope.h"
 
@@ -26,6 +28,9 @@ struct DecoderConfig {
   bool qk_norm = false;              // RMSNorm over head_dim on q and k before RoPE
   bool fused = false;                // qkv_proj and gate_up_proj
   std::vector<int64_t> windows;      // per layer, 0 = full attention
+  std::optional<MoeConfig> moe;      // of the layers that `sparse` marks
+  std::vector<bool> sparse;          // per layer; empty: none
+  const char* moe_name = "mlp";      // where in a layer experts stand
   std::optional<bool> tie_word_embeddings;  // absent: tied when the checkpoint has no head
   RopeConfig rope;
 
@@ -36,6 +41,10 @@ struct DecoderConfig {
   void set_windows(const Json& config, std::optional<int64_t> window, int64_t first_layer);
 };
 
+// A required size of a config, at least 1.
+int64_t size_field(const Json& config, const char* key, const std::string& where);
+// Error(bad_file) when more experts are to be chosen than there are.
+void check_experts(const MoeConfig& moe, const std::string& where);
 // The part of a config that holds the text fields: text_config when nested, else the config itself.
 const Json& text_part(const Json& config);
 
@@ -59,9 +68,12 @@ class Decoder : public LanguageStack {
     RmsNorm input_layernorm, post_attention_layernorm, q_norm, k_norm;
     Linear q_proj, k_proj, v_proj, qkv_proj, o_proj;
     GatedMlp mlp;
+    Moe moe;  // in place of mlp
     AttendSite site;
   };
   Layer make_layer(const Scope& scope, int64_t i) const;
+  static at::Tensor feed_forward(const Layer& l, at::Tensor x_TH, const Pass& pass) { return l.moe ? l.moe(x_TH, pass) : l.mlp(std::move(x_TH), pass); }
+  void add_feed_forward(const Layer& l, Topology& t) const;
   at::Tensor mix(const Layer& l, const at::Tensor& x_TH, const Pass& pass) const;  // attention without o_proj
   at::Tensor add_deepstack(const at::Tensor& h_TH, size_t tap, const Pass& pass) const;
 

@@ -5,6 +5,10 @@
 
 namespace statera {
 
+// Experts by the keys of the Qwen families (5.x renames num_experts). Layers in mlp_only_layers, and all but every decoder_sparse_step-th,
+// are dense. normalise: the class default of norm_topk_prob.
+void add_qwen_experts(const Json& config, const std::string& where, bool normalise, DecoderConfig& decoder);
+
 // q/k/v bias, no o bias; sliding window only with use_sliding_window.
 inline DecoderConfig qwen2_decoder(const Json& config, const std::string& where, double default_eps, double default_theta) {
   auto c = DecoderConfig::read(config, where, default_eps, default_theta);

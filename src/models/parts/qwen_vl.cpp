@@ -126,6 +126,19 @@ QwenVisionConfig read_vision(const Json& vision, int64_t default_depth, int64_t 
   return c;
 }
 
+QwenVisionConfig qwen3_tower(const Json& config) {
+  const Json& v = vision_part(config);
+  QwenVisionConfig c = read_vision(v, 27, 16, "gelu_pytorch_tanh");
+  c.width = v.get_int("hidden_size", 1152);
+  c.intermediate_size = v.get_int("intermediate_size", 4304);
+  c.out_hidden_size = v.get_int("out_hidden_size", 3584);
+  c.patch_bias = true;
+  c.qwen3_names = true;
+  c.num_position_embeddings = v.get_int("num_position_embeddings", 2304);
+  c.deepstack_visual_indexes = int_list(v, "deepstack_visual_indexes", {8, 16, 24});
+  return c;
+}
+
 void read_top_level_tie(const Json& config, DecoderConfig& decoder) {
   if (const Json* tie = config.get("tie_word_embeddings")) decoder.tie_word_embeddings = tie->as_bool("config.json: tie_word_embeddings");
 }

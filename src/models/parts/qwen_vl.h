@@ -45,6 +45,8 @@ class QwenVl : public Model {
 
 // The fields of vision_config that all three towers spell alike: depth, num_heads, channels, patch and merge sizes.
 QwenVisionConfig read_vision(const Json& vision, int64_t default_depth, int64_t default_patch, const char* default_act);
+// The tower of Qwen3-VL, dense and with experts.
+QwenVisionConfig qwen3_tower(const Json& config);
 // tie_word_embeddings of the top level goes before the text part's.
 void read_top_level_tie(const Json& config, DecoderConfig& decoder);
 // Reads an integer list such as fullatt_block_indexes; `otherwise` when absent.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <string_view>
 #include <utility>
 
 #include "base/error.h"
@@ -25,12 +26,17 @@ struct BlockRuns::Run : Tap {
   // Up to these layers; at_first: it waits at the first one, whose input is theirs, too.
   void look_at(const std::vector<const LinearSite*>& layers, const std::set<const LinearSite*>* open, bool at_first) {
     behind_ = std::exchange(layers_, layers);
+    if (waited_for_) {
+      expected_.insert(behind_.begin(), behind_.end());
+      expected_.erase(std::exchange(waited_for_, nullptr));
+    }
     open_ = open ? *open : std::set<const LinearSite*>();
     at_first_ = at_first;
     found_ = 0;
   }
   void input(const LinearSite& site, const at::Tensor& x, const Pass& pass) override {
     if (waited_at_.defined() && has(behind_, site)) check(x.const_data_ptr() == waited_at_.const_data_ptr(), "layers that shared an input read different ones now");
+    expected_.erase(&site);
     if (!has(layers_, site)) {
       at_first_ &= open_.count(&site) == 0;
       return;
@@ -40,12 +46,16 @@ struct BlockRuns::Run : Tap {
     if (at_first_) {
       width = site.in;
       waited_at_ = x;
+      waited_for_ = &site;
       run->wait();
     } else if (++found_ == layers_.size()) {
       found_ = 0;
       throw StackWalk::Enough();
     }
   }
+  // Whether it was at each layer for which it waited at another.
+  bool met_all() const { return expected_.empty(); }
+
  private:
   static bool has(const std::vector<const LinearSite*>& layers, const LinearSite& site) {
     return std::find(layers.begin(), layers.end(), &site) != layers.end();
@@ -55,6 +65,8 @@ struct BlockRuns::Run : Tap {
   bool at_first_ = false;
   size_t found_ = 0;
   at::Tensor waited_at_;
+  const LinearSite* waited_for_ = nullptr;  // the layer that read it first, until the run goes on
+  std::set<const LinearSite*> expected_;
 
  public:
   std::optional<SampleRun> run;  // last: ends before what it uses does
@@ -63,6 +75,13 @@ struct BlockRuns::Run : Tap {
 namespace {
 
 constexpr size_t kMostWaiting = 512;  // each has a thread, of which systems allow some thousands
+
+// Whether they are layers of several experts, or of one and others: each expert reads rows of its own, of some samples none.
+bool read_apart(const std::vector<const LinearSite*>& layers) {
+  auto owner = [](const LinearSite& site) { return std::string_view(site.path).substr(0, site.path.rfind('.')); };
+  const bool some = std::any_of(layers.begin(), layers.end(), [](const LinearSite* l) { return l->row_share < 1; });
+  return some && std::any_of(layers.begin(), layers.end(), [&](const LinearSite* l) { return owner(*l) != owner(*layers.front()); });
+}
 
 // Whether all layers were seen, at one tensor.
 template <class Seens>
@@ -112,7 +131,7 @@ void BlockRuns::go_on(std::vector<std::unique_ptr<Run>>& wave) {
 
 void BlockRuns::observe(const std::vector<const LinearSite*>& layers, const Take& take, const std::set<const LinearSite*>* open) {
   check(!layers.empty(), "nothing to look at");
-  const bool may_wait = open && block_ < walk_.blocks();
+  const bool may_wait = open && block_ < walk_.blocks() && !read_apart(layers);
   bool at_first = may_wait && layers.size() == 1, known = !may_wait || at_first;
   std::vector<const LinearSite*> order = layers;  // as the block calls them
   uint64_t held = waiting_bytes();
@@ -129,6 +148,7 @@ void BlockRuns::observe(const std::vector<const LinearSite*>& layers, const Take
       }
       known = true;
       const bool waits = !run->ended;
+      check(!waits || run->seen.front().site == order.front(), "layers that share an input are called in one order");
       for (const Run::Seen& s : run->seen) {
         if (!waits) take(*s.site, s.x_TK, s.pass);
         for (size_t i = 0; waits && i < order.size(); ++i) take(*order[i], s.x_TK, s.pass);
@@ -154,6 +174,7 @@ void BlockRuns::advance() {
       go_on(wave);
       for (auto& run : wave) {
         check(run->ended, "a run to the block's end waits nowhere");
+        check(run->met_all(), "a sample that reaches one of the layers that share an input reaches all");
         ready[run->sample] = run->run->take_result();
         walk_.release(run->sample);
       }

@@ -31,8 +31,9 @@ class BlockRuns {
   ~BlockRuns();
   // What a layer reads, as Tap::input. On the calling thread, sample by sample in order.
   using Take = std::function<void(const LinearSite& site, const at::Tensor& x_TK, const Pass& pass)>;
-  // Every sample as far as the last of these layers that it reaches. With `open`, runs may wait: until the next call nothing changes but `open`
-  // layers, these among them, else forget() comes first. A run that has passed an open layer of a later phase does not wait.
+  // Every sample until it has been at all of these layers; one that does not reach them all (experts to which none of its tokens go) to the block's end.
+  // With `open`, runs may wait: until the next call nothing changes but `open` layers, these among them, else forget() comes first. A run that has
+  // passed an open layer of a later phase does not wait, and none waits among the layers of several experts.
   void observe(const std::vector<const LinearSite*>& layers, const Take& take, const std::set<const LinearSite*>* open = nullptr);
   // To the block's end: what comes out is the next block's input (StackWalk::advance).
   void advance();

@@ -31,7 +31,7 @@ class Calibrator : public StackWalk {
   void enter(const Features& features, const ProgressSink& sink);
   // What a gradient at a layer's output is reduced to; called from several threads.
   using Measure = std::function<std::vector<double>(const LinearSite& site, const at::Tensor& G_TN, const Pass& pass)>;
-  using Take = std::function<void(const LinearSite& site, const std::vector<double>& values)>;
+  using Take = std::function<void(const LinearSite& site, size_t sample, const std::vector<double>& values)>;
   // Before block 0 (after start(0)): the mean cross-entropy of the answer tokens of every sample that has both vision and answer tokens,
   // differentiated with respect to the outputs of the residual writers of all blocks, weights as they are. take() hears of the samples in
   // order, whatever the number of threads. A sample's hidden states lie in a file, and only one block's graph exists per thread.

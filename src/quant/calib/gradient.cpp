@@ -28,14 +28,14 @@ struct Calibrator::Measured {
 
 namespace {
 
-// Keeps the outputs of some layers, with their gradients once backward() has run.
+// Keeps the outputs of some layers, with their gradients once backward() has run, and the pass of their rows (experts see some).
 struct OutputKeeper : Tap {
-  std::map<const LinearSite*, at::Tensor> outputs;  // undefined until seen
-  void linear(const LinearSite& site, const at::Tensor&, const at::Tensor& y, const Pass&) override {
+  std::map<const LinearSite*, std::pair<at::Tensor, Pass>> outputs;  // undefined until seen
+  void linear(const LinearSite& site, const at::Tensor&, const at::Tensor& y, const Pass& pass) override {
     auto it = outputs.find(&site);
     if (it == outputs.end()) return;
     y.retain_grad();
-    it->second = y;
+    it->second = {y, pass};
   }
 };
 
@@ -119,8 +119,8 @@ std::vector<Calibrator::Measured> Calibrator::differentiate(size_t i, const Meas
     states.release(info);
     stack.block(l, in, pass).backward(g);
     for (const Linear& writer : topology.residual_writers) {
-      const at::Tensor& y = keeper.outputs.at(&writer.site());
-      if (y.defined() && y.grad().defined()) out.push_back({&writer.site(), measure(writer.site(), y.grad(), pass)});
+      const auto& [y, rows] = keeper.outputs.at(&writer.site());
+      if (y.defined() && y.grad().defined()) out.push_back({&writer.site(), measure(writer.site(), y.grad(), rows)});
     }
     g = in.grad();
   }
@@ -149,8 +149,8 @@ int64_t Calibrator::gradients(const Measure& measure, const Take& take, const Pr
     }
   });
   progress.finish();
-  for (const auto& sample : results) {
-    for (const Measured& m : sample) take(*m.site, m.values);
+  for (size_t c = 0; c < results.size(); ++c) {
+    for (const Measured& m : results[c]) take(*m.site, chosen[c], m.values);
   }
   return static_cast<int64_t>(chosen.size());
 }

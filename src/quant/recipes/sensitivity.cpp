@@ -117,15 +117,13 @@ class Chooser {
   }
 
   void add_layer(const LayerChoice& layer, const InputEnergies& energies, BitLevels& levels) const {
-    const Checkpoint& ckpt = source_.checkpoint();
-    const std::string tensor = layer.disk_path + ".weight";
     const at::Tensor W = layer.site->weight->dense().contiguous();
     auto energy = energies.find(layer.site.get());
     const double weights = static_cast<double>(W.numel());
     for (BitLevel& level : levels) {
       QSpec spec = layer.spec;
       spec.bits = level.bits;
-      const Trial r = round_to_nearest(layer.site, spec, ckpt.place(tensor));
+      const Trial r = round_to_nearest(layer.site, spec, source_.checkpoint().place(source_.stored_tensor(*layer.site)));
       double error = r.error.error, whole = r.error.weight;
       if (energy != energies.end()) {
         const at::Tensor wide = W.to(at::kFloat);
@@ -135,12 +133,13 @@ class Chooser {
       level.error += whole > 0 ? weights * error / whole : 0;
       level.bytes += stored_bytes(layer, level.bits);
     }
-    ckpt.release(tensor);
+    source_.release(*layer.site);
   }
 
   uint64_t stored_bytes(const LayerChoice& layer, int bits) const {
-    const TensorInfo* info = source_.checkpoint().find(layer.disk_path + ".weight");
-    if (!info) throw Error(ErrorKind::bad_file, source_.checkpoint().place(layer.disk_path + ".weight") + ": missing");
+    const std::string tensor = source_.stored_tensor(*layer.site);
+    const TensorInfo* info = source_.checkpoint().find(tensor);
+    if (!info) throw Error(ErrorKind::bad_file, source_.checkpoint().place(tensor) + ": missing");
     StoredLinear l{layer.disk_path, layer.site->out, layer.site->in, layer.spec, options_.act, info->dtype};
     l.spec.bits = bits;
     uint64_t bytes = 0;

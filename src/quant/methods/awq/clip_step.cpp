@@ -3,6 +3,8 @@
 // differs: the gram of all rows in place of 512 sampled ones.
 #include "quant/methods/awq/clip_step.h"
 
+#include <ATen/ops/zeros.h>
+
 #include <map>
 
 #include "base/error.h"
@@ -39,8 +41,12 @@ class AwqClipStep : public Step {
     for (const auto& site : job.layers()) {
       if (makes_scores(*site)) continue;
       auto* seen = dynamic_cast<GramAccumulator*>(job.statistics(*site));
-      if (!seen || !seen->gram()) job.refuse(*site, "no calibration sample reaches it");
+      if (!seen || (!seen->gram() && site->role != Role::expert)) job.refuse(*site, "no calibration sample reaches it");
       const AwqClipOptions options;
+      if (!seen->gram()) {  // an expert that no token chose keeps its ranges
+        clip(job, site, {site->path, at::zeros({site->out, job.spec(*site).groups(site->in)}, at::kByte), options.steps});
+        continue;
+      }
       const at::Tensor W = site->weight->dense().contiguous();
       clip(job, site, {site->path, awq_shrink(W, seen->gram()->value(), job.spec(*site), options), options.steps});
     }

@@ -37,7 +37,11 @@ class GptqStep : public Step {
     std::vector<std::pair<std::shared_ptr<Gram>, std::vector<std::shared_ptr<LinearSite>>>> readers;
     for (const auto& site : job.layers()) {
       auto* seen = dynamic_cast<GramAccumulator*>(job.statistics(*site));
-      if (!seen || !seen->gram()) job.refuse(*site, "no calibration sample reaches it");
+      if (!seen || (!seen->gram() && site->role != Role::expert)) job.refuse(*site, "no calibration sample reaches it");
+      if (!seen->gram()) {
+        finish_nearest(*site, job);
+        continue;
+      }
       auto same = std::find_if(readers.begin(), readers.end(), [&](const auto& r) { return r.first == seen->gram(); });
       if (same == readers.end()) same = readers.insert(same, {seen->gram(), {}});
       same->second.push_back(site);
@@ -56,6 +60,12 @@ class GptqStep : public Step {
   }
 
  private:
+  // An expert that no token chose: nothing is known of its inputs. The report names it (journal_report.h).
+  static void finish_nearest(const LinearSite& site, BlockJob& job) {
+    RtnResult nearest = rtn_rows(site.weight->dense().contiguous(), job.spec(site));
+    if (nearest.nonfinite > 0) job.refuse(site, "holds NaN or infinite weights");
+    job.finish(site, std::move(nearest.q), RoundingError{nearest.error, nearest.weight});
+  }
   // Of round-to-nearest and of the output itself, by chunks of rows summed in order.
   static OutputLoss losses_without(const LinearSite& site, const at::Tensor& gram, const BlockJob& job) {
     constexpr int64_t kRows = 256;

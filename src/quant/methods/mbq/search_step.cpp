@@ -6,6 +6,7 @@
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <map>
 #include <numeric>
@@ -51,15 +52,28 @@ class SearchStep : public Step {
   bool needs_gradients() const override { return s_.loss.reweight; }
   std::vector<double> measure_gradient(const LinearSite&, const at::Tensor& G, const Pass& pass) const override {
     const Sensitivity s = modality_sensitivity(G, pass.kinds == static_cast<int64_t>(kVision), pass.kinds == static_cast<int64_t>(kAnswer));
-    check(s.vision && s.answer, "samples with both kinds only");
-    return {*s.vision, *s.answer};
+    const auto rows = [&](TokenKind kind) { return (pass.kinds == static_cast<int64_t>(kind)).sum().item<double>(); };
+    return {s.vision.value_or(0), rows(kVision), s.answer.value_or(0), rows(kAnswer)};
   }
-  void gradient(const LinearSite& site, const std::vector<double>& m) override {
-    sensitivities_[{site.role, site.block}].push_back({m.at(0), m.at(1)});
+  // The experts of a block are one place: means over all tokens that reach any of them.
+  void gradient(const LinearSite& site, size_t sample, const std::vector<double>& m) override {
+    auto& means = means_[{site.role, site.block}][sample];
+    for (size_t kind = 0; kind < 2; ++kind) {
+      auto& [mean, rows] = means[kind];
+      const double more = m.at(2 * kind + 1);
+      if (more == 0) continue;
+      rows += more;
+      mean += (m.at(2 * kind) - mean) * (more / rows);
+    }
   }
   Json learned() const override {
     Json out = Json::array();
-    for (const auto& [where, samples] : sensitivities_) {
+    for (const auto& [where, means] : means_) {
+      std::vector<Sensitivity> samples;
+      for (const auto& [sample, kinds] : means) {
+        auto of = [&](const Mean& m) { return m.rows > 0 ? std::optional(m.mean) : std::nullopt; };
+        samples.push_back({of(kinds[0]), of(kinds[1])});
+      }
       Json one = Json::object();
       one.set("role", std::string(to_string(where.first)));
       one.set("block", where.second);
@@ -84,7 +98,7 @@ class SearchStep : public Step {
   }
 
   void begin(const BlockJob& job) override {
-    first_readers_.clear();
+    inputs_.clear();
     s_.data_tokens = job.rows();
     const Topology topology = job.topology();
     first_phase_ = topology.phases.size();
@@ -93,16 +107,17 @@ class SearchStep : public Step {
       if (!first) continue;
       const bool one_layer = g.readers.size() == 1 && !g.mixes_rows && judged_alone(g);
       const bool gram = one_layer && s_.loss.squared && !balanced(*first) && !s_.act && !s_.loss.distort;
-      first_readers_[first] = {g.mixes_rows, gram, phase_of(topology, *first)};
-      first_phase_ = std::min(first_phase_, first_readers_[first].phase);
+      inputs_[input_of(g, *first)] = {g.mixes_rows, gram, phase_of(topology, *first)};
+      first_phase_ = std::min(first_phase_, phase_of(topology, *first));
     }
   }
   // Under distort what later phases see is known only once the earlier groups are searched.
   std::unique_ptr<Accumulator> watch(const LinearSite& site) override {
-    auto it = first_readers_.find(&site);
-    if (it == first_readers_.end() || (s_.loss.distort && it->second.phase != first_phase_)) return nullptr;
+    auto it = inputs_.find(&site);
+    if (it == inputs_.end() || (s_.loss.distort && it->second.phase != first_phase_)) return nullptr;
     return std::make_unique<GroupInput>(s_, it->second.sequences, it->second.gram);
   }
+  std::unique_ptr<Accumulator> watch_whole(const LinearSite& site) override { return watch(site); }
 
   void apply(BlockJob& job) override {
     c10::InferenceMode no_gradients;
@@ -112,7 +127,9 @@ class SearchStep : public Step {
       search_distorted(topology, job, found);
     } else {
       for (const ScaleGroup& g : topology.groups) {
-        if (const LinearSite* first = first_reader(g, job)) found.push_back({&g, search(g, *first, seen(*first, job.statistics(*first), job), nullptr, job)});
+        const LinearSite* first = first_reader(g, job);
+        if (!first) continue;
+        if (GroupInput* input = seen(*first, job.statistics(*input_of(g, *first)), job)) found.push_back({&g, search(g, *first, *input, nullptr, job)});
       }
     }
     for (auto& [group, record] : found) fold_group(job, *group, std::move(record));
@@ -124,23 +141,26 @@ class SearchStep : public Step {
   }
 
  private:
-  struct FirstReader {
-    bool sequences = false, gram = false;  // what is gathered at it
-    size_t phase = 0;
+  // What is gathered of a group's input.
+  struct Gathering {
+    bool sequences = false, gram = false;
+    size_t phase = 0;  // of the group's readers
   };
   using Gathered = std::map<const LinearSite*, std::unique_ptr<GroupInput>>;
 
-  static GroupInput& seen(const LinearSite& first, Accumulator* gathered, const BlockJob& job) {
+  // nullptr: an expert that no token chose. It keeps its scales; the report names it (journal_report.h).
+  static GroupInput* seen(const LinearSite& first, Accumulator* gathered, const BlockJob& job) {
     auto* input = dynamic_cast<GroupInput*>(gathered);
+    if (input && input->rows() == 0 && first.role == Role::expert) return nullptr;
     if (!input || input->rows() == 0) job.refuse(first, "no calibration sample reaches it");
-    return *input;
+    return input;
   }
   Gathered gather(BlockJob& job, BlockJob::Inputs inputs, const std::vector<const LinearSite*>& sites) const {
     Gathered out;
     std::map<const LinearSite*, Accumulator*> into;
     for (const LinearSite* site : sites) {
-      const FirstReader& r = first_readers_.at(site);
-      into[site] = (out[site] = std::make_unique<GroupInput>(s_, r.sequences, r.gram)).get();
+      const Gathering& g = inputs_.at(site);
+      into[site] = (out[site] = std::make_unique<GroupInput>(s_, g.sequences, g.gram)).get();
     }
     job.observe(inputs, into);
     return out;
@@ -149,13 +169,18 @@ class SearchStep : public Step {
   // mbq.md 2.8: candidates run on what the rounded blocks before give; behind the first phase of groups, on what this block makes of it with the
   // groups found so far folded and the layers before rounded. Groups of one phase do not reach each other.
   void search_distorted(const Topology& topology, BlockJob& job, std::vector<FoundScale>& found) const {
-    std::map<size_t, std::vector<std::pair<const ScaleGroup*, const LinearSite*>>> phases;
+    struct Searched {
+      const ScaleGroup* group;
+      const LinearSite *first, *at;  // its first reader; where its input is gathered
+    };
+    std::map<size_t, std::vector<Searched>> phases;
     std::vector<const LinearSite*> all;
     for (const ScaleGroup& g : topology.groups) {
       const LinearSite* first = first_reader(g, job);
       if (!first) continue;
-      phases[first_readers_.at(first).phase].emplace_back(&g, first);
-      all.push_back(first);
+      const LinearSite* at = input_of(g, *first);
+      phases[inputs_.at(at).phase].push_back({&g, first, at});
+      all.push_back(at);
     }
     if (all.empty()) return;
     Gathered originals = gather(job, BlockJob::Inputs::original, all);
@@ -163,14 +188,14 @@ class SearchStep : public Step {
       Gathered settled;
       if (phase != first_phase_) {
         std::vector<const LinearSite*> sites;
-        for (const auto& [group, first] : groups) sites.push_back(first);
+        for (const Searched& g : groups) sites.push_back(g.at);
         const SettledBlock block(job, topology, found, phase, s_.act);
         settled = gather(job, BlockJob::Inputs::rounded, sites);
       }
-      for (const auto& [group, first] : groups) {
-        Accumulator* distorted = phase == first_phase_ ? job.statistics(*first) : settled.at(first).get();
-        found.push_back({group, search(*group, *first, seen(*first, distorted, job), originals.at(first).get(), job)});
-        originals.erase(first);
+      for (const auto& [group, first, at] : groups) {
+        const std::unique_ptr<GroupInput> original = std::move(originals.at(at));
+        Accumulator* distorted = phase == first_phase_ ? job.statistics(*at) : settled.at(at).get();
+        if (GroupInput* input = seen(*first, distorted, job)) found.push_back({group, search(*group, *first, *input, original.get(), job)});
       }
     }
   }
@@ -183,6 +208,8 @@ class SearchStep : public Step {
     }
     return nullptr;
   }
+  // Where the group's input is gathered.
+  static const LinearSite* input_of(const ScaleGroup& g, const LinearSite& first) { return g.whole ? &g.whole.site() : &first; }
   static bool rounded(const Linear& l, const BlockJob& job) {
     const auto layers = job.layers();
     return std::any_of(layers.begin(), layers.end(), [&](const auto& s) { return s.get() == &l.site(); });
@@ -267,9 +294,12 @@ class SearchStep : public Step {
   }
 
   ScaleSearch s_;
-  std::map<std::pair<Role, int64_t>, std::vector<Sensitivity>> sensitivities_;
+  struct Mean {
+    double mean = 0, rows = 0;
+  };
+  std::map<std::pair<Role, int64_t>, std::map<size_t, std::array<Mean, 2>>> means_;  // by sample: of vision and of answer tokens
   std::map<std::pair<std::string, int64_t>, double> rho_;
-  std::map<const LinearSite*, FirstReader> first_readers_;
+  std::map<const LinearSite*, Gathering> inputs_;  // by layer whose input is a group's
   size_t first_phase_ = 0;
 };
 

@@ -1,5 +1,7 @@
 // SmoothQuant as a step: the norms of a block take up what makes their readers' inputs uneven; round-to-nearest follows where no other method rounds.
 // Groups behind norms only, as in the paper; the arithmetic is in algo.h.
+#include <ATen/ops/maximum.h>
+
 #include "base/error.h"
 #include "quant/calib/accumulators.h"
 #include "quant/calib/fold.h"
@@ -23,7 +25,8 @@ class SmoothStep : public Step {
       std::vector<at::Tensor> weights;
       for (const Linear& reader : group.readers) {
         auto* seen = dynamic_cast<AbsMaxAccumulator*>(job.statistics(reader.site()));
-        if (seen && seen->value().defined()) x_max = seen->value();  // all readers see the same input
+        // All readers see the same input, or, of experts, each its part of it.
+        if (seen && seen->value().defined()) x_max = x_max.defined() ? at::maximum(x_max, seen->value()) : seen->value();
         weights.push_back(reader.site().weight->dense());
       }
       if (!x_max.defined()) continue;  // none of the readers is quantized
