@@ -39,6 +39,18 @@ ExpertShare expert_share(const OutputPlan& plan, const UnitPlan& unit) {
   return out;
 }
 
+// Pages of the head, which gradients and the load test read whole; a tied one is the embedding.
+uint64_t head_bytes(const Model& model) {
+  int64_t most = 0;
+  for (const auto& [path, site] : model.params.linears) {
+    if (site->role == Role::head) most = std::max(most, site->weight ? site->weight->bytes() : 4 * site->out * site->in);
+  }
+  for (const auto& [path, site] : model.params.tensors) {
+    if (site->role == Role::embedding && site->value.defined()) most = std::max(most, static_cast<int64_t>(site->value.nbytes()));
+  }
+  return static_cast<uint64_t>(most);
+}
+
 }  // namespace
 
 CalibrationRam calibration_ram(const OutputPlan& plan, const Model& model, const QuantizeSettings& s, const Recipe& recipe) {
@@ -70,7 +82,7 @@ CalibrationRam calibration_ram(const OutputPlan& plan, const Model& model, const
   CalibrationRam ram;
   ram.run = static_cast<uint64_t>(activations) * 4 + static_cast<uint64_t>(data.most_patches) * 4 * 32768;
   ram.least = static_cast<uint64_t>(search + weights * 5 + (s.gptq.act_order ? 4 : 2) * width * (width + 1024) * 4 +
-                                    rows * (inputs + 4 * widest) * 4 + grams * 4) + ram.run + kKeptBuffers;
+                                    rows * (inputs + 4 * widest) * 4 + grams * 4) + ram.run + kKeptBuffers + head_bytes(model);
   for (size_t i = 0; i < data.samples.size(); ++i)
     ram.waiting += BlockRuns::bytes_of(std::max(data.samples[i].tokens(), data.samples[i].patches), model.limits().hidden_size, width);
   return ram;
