@@ -245,6 +245,6 @@ TASKS = {
     "number": (scenes.number, number, "exact"),
     "chart": (scenes.chart, chart, "relaxed"), "table": (scenes.table, table, "relaxed"), "compare": (scenes.pair, compare, "exact"),
     "motion": (scenes.clip, motion, "exact"), "caption": (scenes.shapes, caption, "exact"), "absent": (scenes.shapes, absent, "exact"),
-    "box": (scenes.shapes, box, "anls")}
+    "box": (scenes.shapes, box, "iou")}
 # What may also be asked about a scene of objects in the same conversation.
 ABOUT_OBJECTS = {"shape": shape, "color": color, "count": count, "relation": relation, "caption": caption, "absent": absent, "box": box}
