@@ -69,7 +69,7 @@ story() {
   title "Questions about pictures it has never seen"
   python3 -B "$root/tools/examples/ask.py" "$eval" "$work/pictures" > "$work/questions"
   while IFS=$'\t' read -r picture question answer; do
-    statera chat "$model" --image "$picture" --prompt "$question" --max-new-tokens 96 --temperature 0
+    statera chat "$model" --image "$picture" --prompt "$question" --max-new-tokens 96 --temperature 0 < /dev/null
     printf '  (right: %s)\n' "$answer"
   done < "$work/questions"
 

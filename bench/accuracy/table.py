@@ -122,7 +122,15 @@ def run(args):
                 results["machine"] = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
                 results["commit"] = commit()
                 save(args.work, results)
+            check_same_function(results["runs"])
             print(f"{name:28s} {score.percent(score.mean(results['runs'][name]['rows']))}", flush=True)
+
+
+def check_same_function(runs):
+    """Outlier channels change no logit, so they must change no answer."""
+    plain, outliers = (runs.get(f"{kind}/bf16") for kind in KINDS)
+    if plain and outliers and plain["limit"] == outliers["limit"] and plain["answers"] != outliers["answers"]:
+        raise SystemExit("the model with outliers scores otherwise than the plain one")
 
 
 def commit():
