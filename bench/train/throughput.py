@@ -36,7 +36,7 @@ CONFIG = {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_
 
 # ---- the peer, in its own environment ------------------------------------------------------------------------------------------------
 
-def examples_of(work, tokenizer):
+def examples_of(work, tokenizer, image_token):
     """The prepared conversations; learned is what stands between the opening of the assistant's turn and the mark that ends it."""
     import torch
     from safetensors.torch import load_file
@@ -49,7 +49,7 @@ def examples_of(work, tokenizer):
         end = int((ids == tokenizer.eos_token_id).nonzero()[-1]) + 1
         labels = torch.full_like(ids, -100)
         labels[begin:end] = ids[begin:end]
-        found.append({**item, "input_ids": ids, "labels": labels})
+        found.append({**item, "input_ids": ids, "labels": labels, "mm_token_type_ids": (ids == image_token).long()})
     return found
 
 
@@ -74,7 +74,7 @@ def peer(work, model, steps, batch):
     T.logging.set_verbosity_error()
     kind = json.loads((model / "config.json").read_text())["architectures"][0]
     net = getattr(T, kind).from_pretrained(model, dtype=torch.float32)
-    examples = examples_of(work, T.AutoTokenizer.from_pretrained(model))
+    examples = examples_of(work, T.AutoTokenizer.from_pretrained(model), getattr(net.config, "image_token_id", -1))
     clock, losses = [], []
 
     class Watch(T.TrainerCallback):
