@@ -1,20 +1,26 @@
 #!/usr/bin/env bash
-# Sets up, builds the release program and shows the main job on the bundled example: inspect a checkpoint, ask about a picture,
-# quantize to 4 bits, ask again, compare sizes, speeds and logits. Works in a temporary folder that is removed at the end
-# (--keep shows it and leaves it). Any checkpoint folder can take the example's place: scripts/demo.sh [--keep] [MODEL].
+# Sets up, builds the release program and shows the main job on a bundled example. Works in a temporary folder that is removed at the end
+# (--keep shows it and leaves it). Any checkpoint folder can take the example's place: scripts/demo.sh [--keep] [MODEL [EVAL CALIBRATION]].
+#   MODEL alone: inspect it, ask about a picture, quantize to 4 bits, ask again, compare sizes, speeds and logits.
+#   EVAL (questions and their tasks.json) and CALIBRATION (items for --data) make it the story of a trained model: it answers questions about pictures,
+#   is quantized by rtn and by mbq to 4 and 3 bits, and a table says what each of them lost. The report of the last one lies in build/demo afterwards.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 keep=no
-model=examples/tiny-qwen3-vl
+given=(examples/tiny-qwen3-vl)
+words=()
 for option in "$@"; do
   case $option in
     --keep) keep=yes ;;
-    -h | --help) sed -n '2,4s/^# //p' "${BASH_SOURCE[0]}"; exit 0 ;;
+    -h | --help) sed -n '2,7s/^# //p' "${BASH_SOURCE[0]}"; exit 0 ;;
     -*) echo "demo: unknown option $option (there is --keep)" >&2; exit 1 ;;
-    *) model=$(realpath "$option") ;;
+    *) words+=("$(realpath "$option")") ;;
   esac
 done
+[ ${#words[@]} -eq 0 ] || given=("${words[@]}")
+[ ${#given[@]} -eq 1 ] || [ ${#given[@]} -eq 3 ] || { echo "demo: MODEL, or MODEL EVAL CALIBRATION" >&2; exit 1; }
+model=${given[0]}
 
 title() { printf '\n== %s\n' "$*"; }
 # Shows the command as a user would type it, then runs it.
@@ -27,6 +33,7 @@ statera() {
 # Bytes of the weights of a checkpoint.
 weight_bytes() { stat -L -c %s "$1"/*.safetensors | awk '{ n += $1 } END { print n }'; }
 
+# One picture, one quantization.
 steps() {
   local work=$1 picture question="What is in this picture?" before after start
   picture=$(find examples/pictures -name '*.jpg' | sort | head -n 1)
@@ -52,6 +59,35 @@ steps() {
   statera compare "$model" "$work/w4"
 }
 
+# A trained model: questions, four quantizations, a table.
+story() {
+  local work=$1 eval=$2 calibration=$3 per_file=40 picture question answer bits
+
+  title "What the checkpoint holds"
+  statera inspect "$model"
+
+  title "Questions about pictures it has never seen"
+  python3 -B "$root/tools/examples/ask.py" "$eval" "$work/pictures" > "$work/questions"
+  while IFS=$'\t' read -r picture question answer; do
+    statera chat "$model" --image "$picture" --prompt "$question" --max-new-tokens 96 --temperature 0 < /dev/null
+    printf '  (right: %s)\n' "$answer"
+  done < "$work/questions"
+
+  title "Quantize: round to nearest, and scales balanced between pictures and answers (mbq)"
+  for bits in 4 3; do
+    statera quantize "$model" --out "$work/rtn-w$bits" --method rtn --w-bits "$bits" --w-group 32 --asym
+    statera quantize "$model" --out "$work/mbq-w$bits" --method mbq --w-bits "$bits" --w-group 32 --asym --data "$calibration"
+  done
+
+  title "What they lost: the first $per_file questions of each task"
+  python3 -B "$root/tools/examples/versus.py" "$root/build/release/statera" "$eval" "$work/scores" --limit "$per_file" --only '^[^.]*(\.clean)?$' \
+    "bf16=$model" "rtn-w4=$work/rtn-w4" "mbq-w4=$work/mbq-w4" "rtn-w3=$work/rtn-w3" "mbq-w3=$work/mbq-w3"
+
+  mkdir -p build/demo
+  cp "$work/mbq-w3/report.html" build/demo/
+  title "What calibration saw and chose: $root/build/demo/report.html"
+}
+
 "$root/scripts/setup.sh"
 "$root/scripts/build.sh" release statera
 work=$(mktemp -d "${TMPDIR:-/tmp}/statera_demo_XXXXXX")
@@ -61,5 +97,5 @@ else
   trap 'rm -rf "$work"' EXIT
 fi
 cd "$root"
-steps "$work"
+if [ ${#given[@]} -eq 3 ]; then story "$work" "${given[1]}" "${given[2]}"; else steps "$work"; fi
 title "Done"

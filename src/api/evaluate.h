@@ -32,7 +32,7 @@ struct EvaluateOptions {
     v("limit", limit, "samples of each data file (windows, questions); 0: all");
     v("max_length", max_length, "perplexity: tokens of a window; 0: 2048, or the model's limit where that is less");
     v("stride", stride, "perplexity: tokens between the starts of two windows; 0: max_length (disjoint windows)");
-    v("metric", metric, "vqa: exact, relaxed (numbers within 5 %), anls or vqa (VQA accuracy)");
+    v("metric", metric, "vqa: exact, relaxed (numbers within 5 %), anls, vqa (VQA accuracy) or iou (boxes)");
     v("prompt", prompt,
       "vqa: what is asked after the pictures, with {question} in it; when not given, the question and a line that asks for a single word "
       "or phrase");

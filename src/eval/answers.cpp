@@ -8,17 +8,10 @@
 #include <optional>
 
 #include "base/strings.h"
+#include "eval/boxes.h"
 
 namespace statera {
 namespace {
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
-  return out;
-}
 
 std::optional<double> number(std::string_view text) {
   text = trim(text);
@@ -35,7 +28,7 @@ double relaxed(std::string_view prediction, std::string_view answer) {
   constexpr double kTolerance = 0.05;
   const auto p = number(prediction), a = number(answer);
   if (p && a && *a != 0) return std::fabs(*p - *a) / std::fabs(*a) <= kTolerance;
-  return lower(trim(prediction)) == lower(trim(answer));
+  return ascii_lower(trim(prediction)) == ascii_lower(trim(answer));
 }
 
 std::vector<char32_t> characters(std::string_view text) {
@@ -56,7 +49,7 @@ std::vector<char32_t> characters(std::string_view text) {
 // Lower case, words with one blank between.
 std::string plain(std::string_view text) {
   std::string out;
-  for (char c : lower(text)) {
+  for (char c : ascii_lower(text)) {
     if (trim(std::string_view(&c, 1)).empty()) c = ' ';
     if (c != ' ' || (!out.empty() && out.back() != ' ')) out += c;
   }
@@ -78,10 +71,28 @@ double best(const std::vector<std::string>& answers, F&& score) {
   return out;
 }
 
+bool is_boxes(std::string_view answer) { return parse_boxes(answer).has_value(); }
+
+constexpr AnswerMetric kMetrics[] = {
+    {.name = "exact", .score = exact_match},
+    {.name = "relaxed", .score = relaxed_match},
+    {.name = "anls", .score = anls},
+    {.name = "vqa", .score = vqa_accuracy},
+    {.name = "iou", .score = box_match, .also_name = "mean_iou", .also = box_overlap, .accepts = is_boxes, .expected = "a JSON list of {bbox_2d, label}"},
+};
+
 }  // namespace
 
+std::string ascii_lower(std::string_view text) {
+  std::string out(text);
+  for (char& c : out) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  }
+  return out;
+}
+
 double exact_match(std::string_view prediction, const std::vector<std::string>& answers) {
-  return best(answers, [&](const std::string& a) { return lower(trim(prediction)) == lower(trim(a)); });
+  return best(answers, [&](const std::string& a) { return ascii_lower(trim(prediction)) == ascii_lower(trim(a)); });
 }
 
 double relaxed_match(std::string_view prediction, const std::vector<std::string>& answers) {
@@ -120,12 +131,11 @@ size_t edit_distance(std::string_view a, std::string_view b) {
   return row.back();
 }
 
-AnswerMetric answer_metric(std::string_view name) {
-  if (name == "exact") return exact_match;
-  if (name == "relaxed") return relaxed_match;
-  if (name == "anls") return anls;
-  if (name == "vqa") return vqa_accuracy;
-  return nullptr;
+std::span<const AnswerMetric> answer_metrics() { return kMetrics; }
+
+const AnswerMetric* answer_metric(std::string_view name) {
+  const auto found = std::ranges::find(kMetrics, name, &AnswerMetric::name);
+  return found == std::ranges::end(kMetrics) ? nullptr : found;
 }
 
 }  // namespace statera

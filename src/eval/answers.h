@@ -1,6 +1,7 @@
 // Metrics of visual question answering: how good a predicted answer is against the answers people gave. Pure functions over text.
 #pragma once
 
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -26,11 +27,24 @@ double vqa_accuracy(std::string_view prediction, const std::vector<std::string>&
 // The official normalisation: punctuation, number words up to ten, articles, contractions written without apostrophe.
 std::string vqa_normalize(std::string_view text);
 
+// ASCII letters small, everything else as it is.
+std::string ascii_lower(std::string_view text);
+
 // Levenshtein distance in Unicode characters (bytes that are no UTF-8 count one each).
 size_t edit_distance(std::string_view a, std::string_view b);
 
-// "exact", "relaxed", "anls" or "vqa"; nullptr for another name.
-using AnswerMetric = double (*)(std::string_view, const std::vector<std::string>&);
-AnswerMetric answer_metric(std::string_view name);
+// A metric by its name, with a second figure that is told beside it (box_match has box_overlap; boxes.h), and what an answer must look like.
+using AnswerScore = double (*)(std::string_view prediction, const std::vector<std::string>& answers);
+struct AnswerMetric {
+  std::string_view name;
+  AnswerScore score;
+  const char* also_name = nullptr;
+  AnswerScore also = nullptr;
+  bool (*accepts)(std::string_view answer) = nullptr;  // nullptr: any text can be an answer
+  const char* expected = nullptr;
+};
+std::span<const AnswerMetric> answer_metrics();
+// nullptr for a name that is none of theirs.
+const AnswerMetric* answer_metric(std::string_view name);
 
 }  // namespace statera

@@ -99,7 +99,11 @@ TEST(VqaAccuracy, FewAnswersCountOnTheirOwn) {
 }
 
 TEST(AnswerMetric, IsFoundByName) {
-  for (const char* name : {"exact", "relaxed", "anls", "vqa"}) EXPECT_NE(answer_metric(name), nullptr) << name;
+  for (const char* name : {"exact", "relaxed", "anls", "vqa", "iou"}) {
+    ASSERT_NE(answer_metric(name), nullptr) << name;
+    EXPECT_EQ(answer_metric(name)->name, name);
+  }
+  EXPECT_EQ(answer_metrics().size(), 5u);
   EXPECT_EQ(answer_metric("bleu"), nullptr);
 }
 

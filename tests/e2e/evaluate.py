@@ -87,7 +87,22 @@ again = json.loads((W / "rough" / "report.json").read_text())
 again["results"][0]["log"] = report["results"][0]["log"]
 c.check("and with the same report", again == report)
 
+# ---- boxes: two scores; the random model writes none
+BOX = '[{"bbox_2d": [490, 47, 719, 219], "label": "red circle"}]'
+(W / "box.jsonl").write_text("".join(json.dumps({"question": f"Locate {i}.", "answer": BOX}) + "\n" for i in range(3)))
+r = c.good("boxes", "eval", EXAMPLE, "--tasks", "vqa", "--data", W / "box.jsonl", "--metric", "iou", "--max-new-tokens", "4", "--out", W / "boxes", "--json")
+scores = json.loads(r.stdout)["results"][0]["scores"]
+c.check("a hit rate and an overlap, both 0", [(k, v["value"]) for k, v in scores.items()] == [("iou", 0), ("mean_iou", 0)], scores)
+log = W / "boxes" / "vqa.jsonl"
+first, *lines = log.read_text().splitlines()
+log.write_text("\n".join([first] + [json.dumps({**json.loads(line), "score": 1, "mean_iou": 0.75}) for line in lines]) + "\n")
+r = c.good("boxes from the log", "eval", EXAMPLE, "--tasks", "vqa", "--data", W / "box.jsonl", "--metric", "iou", "--max-new-tokens", "4", "--out", W / "boxes", "--json")
+scores = json.loads(r.stdout)["results"][0]["scores"]
+c.check("both are taken from the log", [(k, v["value"]) for k, v in scores.items()] == [("iou", 1), ("mean_iou", 0.75)], scores)
+
 # ---- bad input
+c.bad("an answer that is no list of boxes", "eval", EXAMPLE, *flags[:4], "--metric", "iou", says=["q.jsonl: line 1", "bbox_2d"])
+c.bad("an unknown metric", "eval", EXAMPLE, *flags[:4], "--metric", "iuo", says=["iou"])
 c.bad("other settings over the same log", "eval", EXAMPLE, *flags, "--out", W / "calm", "--prompt", "{question}", says=["vqa.jsonl", "prompt"])
 c.bad("another checkpoint under the log", "eval", W / "w4", *flags, "--out", W / "calm", says=["vqa.jsonl", "model"])
 (W / "broken.jsonl").write_text('{"question": "?", "answer": "x"}\n{"question": "?"\n')

@@ -13,7 +13,7 @@ SHORT = "\nAnswer the question using a single word or phrase."  # what `statera 
 
 def make_item(task, rng, hard, held_out, unseen=False, taken=()):
     """(scene, question, answer) on the wanted side of the split."""
-    maker, ask, _ = TASKS[task]
+    maker, ask = TASKS[task]
     more = {"seen_only": not unseen} if maker in WITH_UNSEEN else {}
 
     def make(rng):

@@ -20,9 +20,11 @@ std::string template_of(const TaskOptions& o) { return o.prompt.empty() ? kPromp
 
 Json settings(const TaskJob& job) {
   const TaskOptions& o = job.options;
-  if (!answer_metric(o.metric))
-    throw Error(ErrorKind::usage, "metric: \"" + o.metric + "\" is none of exact, relaxed, anls and vqa" +
-                                      did_you_mean(o.metric, {"exact", "relaxed", "anls", "vqa"}));
+  if (!answer_metric(o.metric)) {
+    std::vector<std::string> names;
+    for (const AnswerMetric& m : answer_metrics()) names.emplace_back(m.name);
+    throw Error(ErrorKind::usage, "metric: \"" + o.metric + "\" is none of " + join(names, ", ") + did_you_mean(o.metric, names));
+  }
   if (template_of(o).find(kSlot) == std::string::npos) throw Error(ErrorKind::usage, "prompt: has no {question} in it");
   if (o.max_new_tokens < 1) throw Error(ErrorKind::usage, "max_new_tokens: must be 1 or more");
   Json out = Json::object();
@@ -78,7 +80,9 @@ Json line_of(const TaskJob& job, const Question& q, const Answer& a) {
   line.set("prompt", prompt_of(job, q));
   line.set("answer", Json(q.answers));
   line.set("prediction", trim(a.text));
-  line.set("score", answer_metric(job.options.metric)(trim(a.text), q.answers));
+  const AnswerMetric& metric = *answer_metric(job.options.metric);
+  line.set("score", metric.score(trim(a.text), q.answers));
+  if (metric.also) line.set(metric.also_name, metric.also(trim(a.text), q.answers));
   line.set("finish_reason", to_string(a.finish));
   return line;
 }
@@ -144,14 +148,23 @@ std::vector<Json> logged(const TaskJob& job, std::span<const Question> group, in
   return out;
 }
 
+std::vector<Question> questions_of(const TaskJob& job, const AnswerMetric& metric) {
+  std::vector<Question> out = read_questions(job.path, job.media.fetch.base_dir);
+  if (job.options.limit > 0 && static_cast<int64_t>(out.size()) > job.options.limit) out.resize(static_cast<size_t>(job.options.limit));
+  for (const Question& q : out) {
+    if (metric.accepts && !std::ranges::all_of(q.answers, metric.accepts))
+      throw Error(ErrorKind::bad_file, q.where + ": answers: expected " + metric.expected + " for metric " + job.options.metric);
+  }
+  return out;
+}
+
 TaskResult run(const TaskJob& job) {
-  std::vector<Question> questions = read_questions(job.path, job.media.fetch.base_dir);
-  if (job.options.limit > 0 && static_cast<int64_t>(questions.size()) > job.options.limit)
-    questions.resize(static_cast<size_t>(job.options.limit));
+  const AnswerMetric& metric = *answer_metric(job.options.metric);
+  const std::vector<Question> questions = questions_of(job, metric);
   Scheduler scheduler(job.model, job.parts.tokenizer, job.defaults, job.limits);
   Progress progress("vqa", static_cast<double>(questions.size()), "questions", job.progress);
   TaskResult out;
-  std::vector<double> scores;
+  std::vector<double> scores, also;
   int64_t cut = 0;
   const auto group = static_cast<size_t>(2 * std::max<int64_t>(1, job.limits.max_running));
   for (size_t from = 0; from < questions.size(); from += group) {
@@ -164,14 +177,19 @@ TaskResult run(const TaskJob& job) {
     }
     for (const Json& line : lines) {
       scores.push_back(line.at("score").as_double());
+      if (metric.also) also.push_back(line.at(metric.also_name).as_double());
       cut += line.get_string("finish_reason", "") == "length";
     }
   }
   progress.finish();
-  const Estimate mean = mean_of(scores);
   out.unit = out.error_over = "questions";
   out.samples = static_cast<int64_t>(scores.size());
-  out.scores.push_back({job.options.metric, mean.value, mean.standard_error});
+  const auto tell = [&](std::string name, const std::vector<double>& values) {
+    const Estimate mean = mean_of(values);
+    out.scores.push_back({std::move(name), mean.value, mean.standard_error});
+  };
+  tell(job.options.metric, scores);
+  if (metric.also) tell(metric.also_name, also);
   out.counts.set("cut_answers", cut);
   return out;
 }

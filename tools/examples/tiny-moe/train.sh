@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # Makes tiny-moe from nothing: world, tokenizer, random weights, training, scores on held-out questions.
-#   tools/examples/tiny-moe/train.sh WORK [STEPS]     STATERA: the program
+#   tools/examples/tiny-moe/train.sh WORK [STEPS] [publish]     STATERA: the program
+# publish: copies model, questions and card into examples/tiny-moe.
 # WORK keeps everything; what is there already is not made again, and an interrupted training goes on.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../../.." && pwd)
-work=${1:?usage: train.sh WORK [STEPS]}
+work=${1:?usage: train.sh WORK [STEPS] [publish]}
 steps=${2:-20000}
+publish=${3:-no}
+[[ $publish = no || $publish = publish ]] || { echo "train.sh: $publish: expected publish" >&2; exit 1; }
 python=${PYTHON:-python3}
 statera=${STATERA:-$root/build/release/statera}
 
@@ -20,6 +23,6 @@ cp "$here"/{config,generation_config}.json "$work/base/"
   --batch 64 --max-len 256 --lr 2e-3 --warmup-ratio 0.02 --schedule cosine --weight-decay 0.05 --max-grad-norm 1 \
   --eval-every 1000 --save-every 1000 --seed 1 --save-dtype bf16
 
-for file in "$work"/world/eval/*.jsonl; do
-  "$statera" eval "$work/tiny-moe" --tasks vqa --data "$file" --metric exact --prompt '{question}' --out "$work/scores/$(basename "$file" .jsonl)"
-done
+cp "$here/tasks.json" "$work/world/eval/"
+"$python" "$root/tools/examples/score.py" "$statera" "$work/tiny-moe" "$work/world/eval" "$work/scores"
+[ "$publish" = no ] || "$python" "$root/tools/examples/publish.py" "$work" tiny-moe

@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # Makes tiny-vlm from nothing: world, tokenizer, random weights, training, scores on held-out questions.
-#   tools/examples/tiny-vlm/train.sh WORK [STEPS]     PYTHON: a python3 with Pillow; STATERA: the program
+#   tools/examples/tiny-vlm/train.sh WORK [STEPS] [publish]     PYTHON: a python3 with Pillow; STATERA: the program
+# publish: copies model, questions and card into examples/tiny-vlm.
 # WORK keeps everything; what is there already is not made again, and an interrupted training goes on.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../../.." && pwd)
-work=${1:?usage: train.sh WORK [STEPS]}
+work=${1:?usage: train.sh WORK [STEPS] [publish]}
 steps=${2:-30000}
+publish=${3:-no}
+[[ $publish = no || $publish = publish ]] || { echo "train.sh: $publish: expected publish" >&2; exit 1; }
 python=${PYTHON:-python3}
 statera=${STATERA:-$root/build/release/statera}
 
@@ -20,13 +23,6 @@ cp "$here"/{config,generation_config,preprocessor_config,video_preprocessor_conf
   --batch 32 --max-len 512 --lr 2e-3 --warmup-ratio 0.02 --schedule cosine --weight-decay 0.05 --max-grad-norm 1 \
   --eval-every 1000 --save-every 1000 --seed 1 --save-dtype bf16
 
-# The metric of a task stands beside it in tools/examples/questions.py.
-for file in "$work"/world/eval/*.jsonl; do
-  task=$(basename "$file" | cut -d . -f 1)
-  case $task in
-    word | box) metric=anls ;;
-    chart | table) metric=relaxed ;;
-    *) metric=exact ;;
-  esac
-  "$statera" eval "$work/tiny-vlm" --tasks vqa --data "$file" --metric "$metric" --prompt '{question}' --out "$work/scores/$(basename "$file" .jsonl)"
-done
+cp "$here/tasks.json" "$work/world/eval/"
+"$python" "$root/tools/examples/score.py" "$statera" "$work/tiny-vlm" "$work/world/eval" "$work/scores"
+[ "$publish" = no ] || "$python" "$root/tools/examples/publish.py" "$work" tiny-vlm
