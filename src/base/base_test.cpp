@@ -3,7 +3,9 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <numeric>
+#include <thread>
 
 #include "base/error.h"
 #include "base/fields.h"
@@ -122,6 +124,25 @@ TEST(Threads, NestedCallsRunInline) {
     for (int64_t i = b; i < e; ++i) parallel_for(5, 1, [&](int64_t bb, int64_t ee) { count += static_cast<int>(ee - bb); });
   });
   EXPECT_EQ(count.load(), 40);
+}
+
+// Workers of one job may look for work while the next is being set up, and sleep or wake at any moment between.
+TEST(Threads, ManySmallJobsInARowFromTwoCallersLoseNoPiece) {
+  set_num_threads(3);
+  auto call = [] {
+    std::vector<std::atomic<int>> seen(64);
+    for (int job = 1; job <= 3000; ++job) {
+      parallel_for(64, 3, [&](int64_t b, int64_t e) {
+        for (int64_t i = b; i < e; ++i) ++seen[static_cast<size_t>(i)];
+      });
+      for (auto& s : seen) ASSERT_EQ(s.load(), job);
+      if (job % 500 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+  };
+  std::thread other(call);
+  call();
+  other.join();
+  set_num_threads(2);
 }
 
 TEST(AtomicFiles, NothingAppearsBeforeCommit) {

@@ -21,7 +21,7 @@
 namespace statera {
 namespace {
 
-constexpr int kSpins = 2000;  // pause instructions before sleeping or yielding: some 50 microseconds
+constexpr int kSpins = 2000;  // pause instructions before sleeping or yielding: some 100 microseconds
 
 thread_local bool inside = false;
 
@@ -39,6 +39,8 @@ int default_threads() {
   return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
 }
 
+// A job is a number and the pieces nobody has taken yet, in one word: taking a piece is one exchange, which fails for a worker that still has
+// an older job in mind. A job ends with its last piece, so it never waits for a worker that is only waking up.
 class Pool {
  public:
   explicit Pool(int threads) {
@@ -48,7 +50,6 @@ class Pool {
     {
       std::lock_guard lock(mutex_);
       stop_ = true;
-      generation_.fetch_add(1);
     }
     wake_.notify_all();
     for (auto& w : workers_) w.join();
@@ -60,16 +61,18 @@ class Pool {
     body_ = &body;
     count_ = count;
     chunk_ = chunk;
-    next_.store(0, std::memory_order_relaxed);
+    pieces_ = (count + chunk - 1) / chunk;
+    done_.store(0, std::memory_order_relaxed);
+    failed_.store(false, std::memory_order_relaxed);
     fault_ = nullptr;
-    busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
-    {
-      std::lock_guard lock(mutex_);
-      generation_.fetch_add(1, std::memory_order_release);
+    const uint64_t number = (job_.load(std::memory_order_relaxed) >> 32) + 1;
+    job_.store(number << 32 | static_cast<uint64_t>(pieces_));
+    if (sleeping_.load() > 0) {
+      { std::lock_guard between_its_last_look_and_sleep(mutex_); }
+      wake_.notify_all();
     }
-    if (sleeping_.load() > 0) wake_.notify_all();
     take();
-    for (int spin = 0; busy_.load(std::memory_order_acquire) > 0; ++spin) {
+    for (int spin = 0; done_.load(std::memory_order_acquire) < pieces_; ++spin) {
       if (spin < kSpins) {
         __builtin_ia32_pause();
       } else {
@@ -80,48 +83,50 @@ class Pool {
   }
 
  private:
+  static int64_t left(uint64_t job) { return static_cast<int64_t>(job & 0xffffffff); }
   void take() {
     inside = true;
-    while (true) {
-      int64_t begin = next_.fetch_add(chunk_, std::memory_order_relaxed);
-      if (begin >= count_) break;
+    uint64_t job = job_.load(std::memory_order_acquire);
+    while (left(job) > 0) {
+      if (!job_.compare_exchange_weak(job, job - 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
+      const int64_t begin = (pieces_ - left(job)) * chunk_;  // what describes the job stays until this piece is done
       try {
-        (*body_)(begin, std::min(begin + chunk_, count_));
+        if (!failed_.load(std::memory_order_relaxed)) (*body_)(begin, std::min(begin + chunk_, count_));
       } catch (...) {
         std::lock_guard lock(mutex_);
         if (!fault_) fault_ = std::current_exception();
-        next_.store(count_, std::memory_order_relaxed);
+        failed_.store(true, std::memory_order_relaxed);
       }
+      done_.fetch_add(1, std::memory_order_release);
+      job = job_.load(std::memory_order_acquire);
     }
     inside = false;
   }
   void work() {
-    uint64_t seen = 0;
+    auto open = [this] { return left(job_.load()) > 0; };
     while (true) {
-      for (int spin = 0; spin < kSpins && generation_.load(std::memory_order_acquire) == seen; ++spin) __builtin_ia32_pause();
-      if (generation_.load(std::memory_order_acquire) == seen) {
+      for (int spin = 0; spin < kSpins && !open(); ++spin) __builtin_ia32_pause();
+      if (!open()) {
         std::unique_lock lock(mutex_);
         sleeping_.fetch_add(1);
-        wake_.wait(lock, [&] { return generation_.load() != seen; });
+        wake_.wait(lock, [&] { return stop_ || open(); });
         sleeping_.fetch_sub(1);
+        if (stop_) return;
       }
-      seen = generation_.load(std::memory_order_acquire);
-      if (stop_) return;
       take();
-      busy_.fetch_sub(1, std::memory_order_release);
     }
   }
 
   std::vector<std::thread> workers_;
   std::mutex job_mutex_, mutex_;
   std::condition_variable wake_;
-  std::atomic<uint64_t> generation_{0};
+  std::atomic<uint64_t> job_{0};  // its number, 32 bits; pieces not taken, 32 bits
   std::atomic<int> sleeping_{0};
-  std::atomic<int64_t> next_{0};
-  std::atomic<int> busy_{0};
+  std::atomic<int64_t> done_{0};  // pieces
+  std::atomic<bool> failed_{false};
   bool stop_ = false;
   const std::function<void(int64_t, int64_t)>* body_ = nullptr;
-  int64_t count_ = 0, chunk_ = 1;
+  int64_t count_ = 0, chunk_ = 1, pieces_ = 0;
   std::exception_ptr fault_;
 };
 

@@ -1,0 +1,70 @@
+// attn: softmax(scale q k^T) v in f32 without the matrix of scores: blocks of keys pass by, each row keeps its maximum and its sum (online
+// softmax). Which keys a query sees follows from its position: all, those up to its own, or the last `window` of these. Two ways: `run_tile`
+// for many queries of a sequence, over keys packed once for the tiles of all heads that read them; `run_part` for a few, over keys as they lie
+// in a cache, in parts that `merge` joins. Callers spread tiles and parts over threads; neither depends on how.
+#pragma once
+
+#include <cstdint>
+
+namespace statera::kernels::attn {
+
+inline constexpr int64_t kKeys = 128;     // of one block
+inline constexpr int64_t kQueries = 96;   // of one tile
+inline constexpr int64_t kPartKeys = 256; // of one part
+inline constexpr int64_t kMaxWidth = 256; // of a head
+inline constexpr int64_t kMaxFew = 32;    // rows of a part: queries times the query heads of a key head
+
+// [rows, heads, width] somewhere in memory: elements from row to row and head to head, width contiguous.
+struct View {
+  const float* data = nullptr;
+  int64_t row = 0, head = 0;
+  const float* at(int64_t r, int64_t h) const { return data + r * row + h * head; }
+};
+
+// One sequence. The last of the queries stands at the position of the last key.
+struct Sequence {
+  View q, k, v;
+  float* out = nullptr;  // [queries, heads * dv], out_row apart
+  int64_t out_row = 0;
+  int64_t queries = 0, keys = 0;
+};
+
+struct Shape {
+  int64_t heads = 0, key_heads = 0;  // key head j serves query heads j * group() ...
+  int64_t d = 0, dv = 0;             // <= kMaxWidth
+  float scale = 1;
+  bool causal = true;
+  int64_t window = 0;  // > 0, with causal: a query sees this many keys, its own the last
+  int64_t group() const { return heads / key_heads; }
+};
+
+inline int64_t blocks(int64_t keys) { return (keys + kKeys - 1) / kKeys; }
+inline int64_t tiles(int64_t queries) { return (queries + kQueries - 1) / kQueries; }
+inline int64_t parts(int64_t keys) { return (keys + kPartKeys - 1) / kPartKeys; }
+
+// Floats of one packed block of one key head; those of a head lie one after another.
+int64_t packed_size(const Shape& shape);
+// Packs block `block` of key head `key_head`.
+void pack(const Sequence& s, const Shape& shape, int64_t key_head, int64_t block, float* packed) noexcept;
+// Queries [tile * kQueries, ...) of one query head; packed: the blocks of its key head. Needs 400 KiB of stack.
+void run_tile(const Sequence& s, const Shape& shape, int64_t head, int64_t tile, const float* packed) noexcept;
+
+// Whether `run_part` takes a sequence with so many queries.
+inline bool few(int64_t queries, const Shape& shape) { return queries <= 4 && queries * shape.group() <= kMaxFew; }
+// Floats that run_part writes: [queries * group][dv + 2].
+inline int64_t part_size(int64_t queries, const Shape& shape) { return queries * shape.group() * (shape.dv + 2); }
+// Keys [part * kPartKeys, ...) of one key head, for all its query heads and all queries. Needs 64 KiB of stack.
+void run_part(const Sequence& s, const Shape& shape, int64_t key_head, int64_t part, float* to) noexcept;
+// The parts of one key head, part_size apart, into s.out.
+void merge(const Sequence& s, const Shape& shape, int64_t key_head, const float* from) noexcept;
+
+// --- what the ISA files implement -------------------------------------------------------------------------------------------------------
+struct Table {
+  // o[r][0..n) += sum over j < keys of p[r][j] v[j][0..n), r < rows; p rows kKeys apart, v rows ldv, o rows ldo.
+  void (*weigh)(const float* p, int64_t rows, const float* v, int64_t ldv, int64_t keys, int64_t n, float* o, int64_t ldo) noexcept;
+};
+extern const Table kScalar;
+extern const Table kAvx2;
+extern const Table kAvx512;
+
+}  // namespace statera::kernels::attn
