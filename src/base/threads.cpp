@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/profile.h"
 
 namespace statera {
 namespace {
@@ -156,7 +157,9 @@ void set_num_threads(int count) {
 void parallel_for(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body) {
   if (count <= 0) return;
   grain = std::max<int64_t>(grain, 1);
-  if (inside || count <= grain) return body(0, count);
+  if (inside) return body(0, count);
+  const profile::Span span("pool");
+  if (count <= grain) return body(0, count);
   std::shared_ptr<Pool> p = pool();
   if (p->threads() == 1) return body(0, count);
   // Several pieces per thread even out uneven pieces; whole multiples of grain keep block-aligned callers aligned.

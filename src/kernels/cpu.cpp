@@ -118,6 +118,8 @@ std::string_view isa_name(Isa isa) {
   return "unknown";
 }
 
+bool cpu_has(std::string_view feature) { return has(feature, saved_state()); }
+
 bool isa_supported(Isa isa) { return isa <= best(); }
 
 Isa active_isa() {

@@ -15,6 +15,8 @@ inline constexpr Isa kAllIsas[] = {Isa::scalar, Isa::avx2, Isa::avx512, Isa::amx
 
 std::string_view isa_name(Isa isa);
 bool isa_supported(Isa isa);
+// Whether this process may use one more feature, as cpu_description() spells it ("avx_vnni", "avx512_bf16"); false for an unknown name.
+bool cpu_has(std::string_view feature);
 // The set in use: set_isa, else STATERA_ISA, else the best supported. Throws std::runtime_error when STATERA_ISA names an
 // unknown or unsupported set; call it once at start-up, before any kernel (kernels are noexcept and use what it returns).
 Isa active_isa();

@@ -19,6 +19,7 @@
 
 #include "base/error.h"
 #include "base/threads.h"
+#include "nn/describe.h"
 #include "nn/kv_cache.h"
 
 namespace statera {
@@ -159,6 +160,7 @@ at::Tensor attend(const at::Tensor& q_in, const at::Tensor& k_in, const at::Tens
   const double scale = site.scale > 0 ? site.scale : 1 / std::sqrt(static_cast<double>(q.size(2)));
   const bool cached = !pass.caches.empty() && !bounds;
   check(!cached || pass.caches.size() + 1 == b.size(), "attend: one cache per sequence");
+  const profile::Span span("attention", [&] { return describe_attention(q, k, v, site, b, pass, cached); });
   if (at::GradMode::is_enabled() && (q.requires_grad() || k.requires_grad() || v.requires_grad()) && !cached && b.size() > 2) {
     int64_t longest = 0;
     for (size_t s = 0; s + 1 < b.size(); ++s) longest = std::max(longest, b[s + 1] - b[s]);

@@ -8,6 +8,7 @@
 #include <ATen/ops/matmul.h>
 
 #include "base/error.h"
+#include "nn/describe.h"
 
 namespace statera {
 
@@ -22,6 +23,7 @@ at::Tensor fake_quantize(const at::Tensor& x_TK, const ActQuant& act) {
 at::Tensor Linear::operator()(const at::Tensor& x_in, const Pass& pass) const {
   const LinearSite& s = *site_;
   check(s.weight != nullptr, "linear layer without weights");
+  const profile::Span span("linear", [&] { return describe_linear(s, x_in); });
   at::Tensor x = x_in.dim() == 2 ? x_in : x_in.reshape({-1, x_in.size(-1)});
   check(x.size(1) == s.in, s.path);
   if (s.input_rotation.defined()) x = at::matmul(x, s.input_rotation.to(x.scalar_type()));

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "nn/describe.h"
 
 namespace statera {
 
@@ -23,6 +24,7 @@ Activation parse_activation(const std::string& name) {
 }
 
 at::Tensor activate(Activation kind, const at::Tensor& x) {
+  const profile::Span span("activation", [&] { return describe_elementwise(x); });
   switch (kind) {
     case Activation::silu: return at::silu(x);
     case Activation::gelu: return at::gelu(x);

@@ -15,11 +15,13 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/profile.h"
 #include "base/threads.h"
 
 namespace statera {
 
 Routing route(const at::Tensor& probs_TE, int64_t k, bool normalise) {
+  const profile::Span span("routing");
   const int64_t T = probs_TE.size(0), E = probs_TE.size(1);
   auto [weights_Tk, experts_Tk] = at::topk(probs_TE, k, -1);
   if (normalise) weights_Tk = weights_Tk / weights_Tk.sum(-1, true);

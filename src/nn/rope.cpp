@@ -17,6 +17,7 @@
 #include <numbers>
 
 #include "base/error.h"
+#include "nn/describe.h"
 #include "nn/fused.h"
 
 namespace statera {
@@ -214,6 +215,7 @@ bool Rope::cache_valid(int64_t before, int64_t after) const {
 }
 
 at::Tensor apply_rope(const at::Tensor& x, const at::Tensor& cos_TR, const at::Tensor& sin_TR) {
+  const profile::Span span("rotary", [&] { return describe_elementwise(x); });
   const int64_t r = cos_TR.size(1), d = x.size(2);
   if (r == d && trains_in_fp32(x, cos_TR)) return fused_rope(x, cos_TR, sin_TR);
   at::Tensor cos = cos_TR.to(x.scalar_type()).unsqueeze(1), sin = sin_TR.to(x.scalar_type()).unsqueeze(1);

@@ -10,6 +10,7 @@
 #include <mutex>
 #include <set>
 
+#include "base/profile.h"
 #include "run/batch.h"
 #include "run/sequence.h"
 
@@ -145,6 +146,7 @@ void Scheduler::State::fail(const std::vector<Sequence*>& batch, const Error& er
 }
 
 void Scheduler::State::hand_out(const std::vector<Sequence*>& batch, at::Tensor logits) {
+  const profile::Span span("sampling");
   logits = logits.to(at::kFloat).contiguous();
   const auto width = static_cast<size_t>(logits.size(1));
   for (size_t i = 0; i < batch.size(); ++i) {

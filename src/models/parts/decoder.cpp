@@ -7,6 +7,7 @@
 #include <ATen/ops/index_copy.h>
 
 #include "base/error.h"
+#include "base/profile.h"
 
 namespace statera {
 
@@ -99,6 +100,7 @@ Decoder::Layer Decoder::make_layer(const Scope& scope, int64_t i) const {
 }
 
 at::Tensor Decoder::enter(const at::Tensor& input_ids, const VisualFeatures* visual, Pass& pass) const {
+  const profile::Span span("embedding");
   at::Tensor h = at::embedding(embed_tokens_->value, input_ids).to(*dtype_);
   auto side = std::make_shared<Side>();
   std::tie(side->cos_TR, side->sin_TR) = rope_.tables(pass.positions, pass.bounds);
