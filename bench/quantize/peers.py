@@ -19,11 +19,12 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from measuring import measured
 
 SHAPES = {False: dict(hidden_size=1536, intermediate_size=8960, num_attention_heads=12, num_key_value_heads=2),
           True: dict(hidden_size=256, intermediate_size=512, num_attention_heads=4, num_key_value_heads=2)}
@@ -96,29 +97,6 @@ def gptqm(method, work):
 
 
 # ---- the whole -----------------------------------------------------------------------------------------------------------------------
-
-def busy():
-    fields = [int(x) for x in open("/proc/stat").readline().split()[1:9]]
-    return (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")
-
-
-def measured(command, env):
-    """Runs to the end; output, wall and CPU seconds, peak bytes, cores of others."""
-    begin, before = time.time(), busy()
-    child = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
-    out, err = child.stdout, child.stderr
-    errors = []
-    reader = threading.Thread(target=lambda: errors.append(err.read()))
-    reader.start()
-    text = out.read()
-    _, status, usage = os.wait4(child.pid, 0)
-    reader.join()
-    child.returncode = os.waitstatus_to_exitcode(status)
-    wall, cpu = time.time() - begin, usage.ru_utime + usage.ru_stime
-    if child.returncode:
-        raise RuntimeError((errors[0].strip() or text.strip())[-1500:])
-    return text, dict(total=wall, cpu=cpu, rss=usage.ru_maxrss * 1024, others=max(0.0, (busy() - before - cpu) / wall))
-
 
 def last_json(text):
     return json.loads(next(line for line in reversed(text.splitlines()) if line.startswith("{\"work\"")))
