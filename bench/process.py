@@ -1,17 +1,19 @@
-"""A process run to its end and measured: seconds, processor time, peak memory, and what else the machine was doing. Standard library only."""
+"""What the scripts of bench/ share: child processes measured from outside, and how busy others kept the machine meanwhile."""
 import os
+import statistics
 import subprocess
 import threading
 import time
 
 
 def busy():
+    """CPU seconds of the whole machine that were not idle."""
     fields = [int(x) for x in open("/proc/stat").readline().split()[1:9]]
     return (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")
 
 
-def measured(command, env):
-    """Runs to the end; output, wall and CPU seconds, peak bytes, cores of others."""
+def measured(command, env, errors_too=False):
+    """Runs to the end; output (what it said on stderr behind it, if wanted), and wall and CPU seconds, peak bytes, cores of others."""
     begin, before = time.time(), busy()
     child = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
     out, err = child.stdout, child.stderr
@@ -25,4 +27,9 @@ def measured(command, env):
     wall, cpu = time.time() - begin, usage.ru_utime + usage.ru_stime
     if child.returncode:
         raise RuntimeError((errors[0].strip() or text.strip())[-1500:])
-    return text, dict(total=wall, cpu=cpu, rss=usage.ru_maxrss * 1024, others=max(0.0, (busy() - before - cpu) / wall))
+    return text + errors[0] * errors_too, dict(total=wall, cpu=cpu, rss=usage.ru_maxrss * 1024, others=max(0.0, (busy() - before - cpu) / wall))
+
+
+def spread(values):
+    """The least, the middle and the largest."""
+    return {"min": min(values), "median": statistics.median(values), "max": max(values)}

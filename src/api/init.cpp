@@ -6,7 +6,6 @@
 #include <fmt/format.h>
 
 #include <chrono>
-#include <cmath>
 #include <filesystem>
 #include <vector>
 
@@ -49,22 +48,8 @@ struct Source {
 };
 
 Source read_source(const std::string& name) {
-  if (is_directory(name)) return {Json::read_file(name + "/config.json"), name};
-  if (is_file(name)) return {Json::read_file(name), std::filesystem::path(name).parent_path().string()};
-  return {preset_config(name), ""};
-}
-
-// Mean and deviation of a parameter by its form.
-struct Spread {
-  float mean = 0, deviation = 0;
-};
-Spread spread_of(const Expected& e) {
-  const size_t dims = e.shape.size();
-  if (dims <= 1) return e.name.ends_with(".bias") ? Spread{0, 0.02f} : Spread{1, 0};
-  if (dims == 2 && !e.linear) return {0, 0.02f};  // embeddings, position tables
-  double inputs = 1;
-  for (size_t d = dims == 3 ? 2 : 1; d < dims; ++d) inputs *= static_cast<double>(e.shape[d]);  // [E, out, in] or [out, kernel...]
-  return {0, static_cast<float>(1 / std::sqrt(inputs))};
+  const std::string folder = is_directory(name) ? name : is_file(name) ? std::filesystem::path(name).parent_path().string() : "";
+  return {config_or_preset(name), folder};
 }
 
 template <class T>
@@ -124,17 +109,6 @@ Json written_config(Json config, at::ScalarType dtype) {
   return config;
 }
 
-at::ScalarType config_dtype(const Json& config) {
-  const Json* text = config.get("text_config");
-  for (const Json* j : {&config, text}) {
-    if (!j) continue;
-    for (const char* key : {"dtype", "torch_dtype"}) {
-      if (const Json* v = j->get(key)) return parse_dtype(v->as_string(key));
-    }
-  }
-  return at::kBFloat16;
-}
-
 }  // namespace
 
 InitReport init(const InitOptions& options, const ProgressSink& sink, const std::atomic<bool>* cancel) {
@@ -143,14 +117,14 @@ InitReport init(const InitOptions& options, const ProgressSink& sink, const std:
     if (options.seed < 0) throw Error(ErrorKind::usage, "--seed must not be negative");
     const Source source = read_source(options.config);
     const ModelType& type = with_context(options.config, [&]() -> const ModelType& { return model_type(source.config); });
-    const at::ScalarType dtype = options.dtype.empty() ? config_dtype(source.config) : parse_dtype(options.dtype);
+    const at::ScalarType dtype = options.dtype.empty() ? stated_dtype(source.config).value_or(at::kBFloat16) : parse_dtype(options.dtype);
     const Layout layout = type.layouts.empty() ? Layout{} : type.layouts.front();
     std::vector<TensorPlan> tensors;
     std::unordered_map<std::string, Spread> spreads;
     InitReport report;
     for (const Expected& e : expected_parameters(type, source.config, [](const std::string&) { return true; })) {
       tensors.push_back({map_name(layout, e.name), dtype, e.shape});
-      spreads.emplace(tensors.back().name, spread_of(e));
+      spreads.emplace(tensors.back().name, spread_of(e.name, e.shape, e.linear));
       int64_t n = 1;
       for (int64_t d : e.shape) n *= d;
       report.parameters += n;

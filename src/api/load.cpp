@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <chrono>
 #include <map>
 
 #include "base/error.h"
@@ -21,17 +22,20 @@ at::ScalarType parse_dtype(std::string_view name) {
   throw Error(ErrorKind::usage, "unknown dtype \"" + std::string(name) + "\" (fp32, bf16 or fp16)");
 }
 
-at::ScalarType stored_dtype(const Checkpoint& checkpoint) {
-  const Json* text = checkpoint.config().get("text_config");
-  for (const Json* config : {&checkpoint.config(), text}) {
-    if (!config) continue;
+std::optional<at::ScalarType> stated_dtype(const Json& config) {
+  const Json* text = config.get("text_config");
+  for (const Json* part : {&config, text}) {
+    if (!part) continue;
     for (const char* key : {"dtype", "torch_dtype"}) {
-      if (const Json* v = config->get(key)) {
-        const std::string where = checkpoint.directory() + "/config.json: " + key;
-        return with_context(where, [&] { return parse_dtype(v->as_string()); });
-      }
+      if (const Json* v = part->get(key)) return with_context(key, [&] { return parse_dtype(v->as_string()); });
     }
   }
+  return std::nullopt;
+}
+
+at::ScalarType stored_dtype(const Checkpoint& checkpoint) {
+  const auto stated = with_context(checkpoint.directory() + "/config.json", [&] { return stated_dtype(checkpoint.config()); });
+  if (stated) return *stated;
   // No word in the config: the type of most of the weights.
   std::map<at::ScalarType, uint64_t> bytes;
   for (const std::string& name : checkpoint.names()) {
@@ -42,21 +46,31 @@ at::ScalarType stored_dtype(const Checkpoint& checkpoint) {
   return bytes[half] >= bytes[at::kFloat] && bytes[half] > 0 ? half : at::kFloat;
 }
 
-Loaded open_model(const std::string& directory, const LoadOptions& options) {
-  Loaded out;
-  out.checkpoint = Checkpoint::open(directory);
-  const std::string config = out.checkpoint.directory() + "/config.json";
-  const ModelType& type = with_context(config, [&]() -> const ModelType& { return model_type(out.checkpoint.config()); });
-  const at::ScalarType dtype = parse_dtype(options.dtype);
+void prepare_inference() {
   try {
     kernels::active_isa();  // a wrong STATERA_ISA is said here, not inside a kernel
   } catch (const std::runtime_error& e) {
     throw Error(ErrorKind::usage, e.what());
   }
   at::set_num_threads(1);  // our own pool runs the heavy work; a second set of spinning workers would compete with it
+}
+
+Loaded open_model(const std::string& directory, const LoadOptions& options, const ThroughSource& through) {
+  using Clock = std::chrono::steady_clock;
+  const auto start = Clock::now();
+  Loaded out;
+  out.checkpoint = Checkpoint::open(directory);
+  const auto mapped = Clock::now();
+  const std::string config = out.checkpoint.directory() + "/config.json";
+  const ModelType& type = with_context(config, [&]() -> const ModelType& { return model_type(out.checkpoint.config()); });
+  const at::ScalarType dtype = parse_dtype(options.dtype);
+  prepare_inference();
   CheckpointSource source(out.checkpoint, type);
-  out.model = type.make(out.checkpoint.config(), source);
+  const std::unique_ptr<WeightSource> around = through ? through(source, type, out.checkpoint.config()) : nullptr;
+  out.model = type.make(out.checkpoint.config(), around ? *around : source);
   out.model->dtype = dtype;
+  out.mapped_seconds = std::chrono::duration<double>(mapped - start).count();
+  out.made_seconds = std::chrono::duration<double>(Clock::now() - mapped).count();
   auto unexpected = source.unexpected();
   if (!unexpected.empty()) {
     const size_t count = unexpected.size();

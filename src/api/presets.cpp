@@ -2,6 +2,7 @@
 #include "api/presets.h"
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/strings.h"
 
 namespace statera {
@@ -106,6 +107,11 @@ Json preset_config(std::string_view name) {
   }
   throw Error(ErrorKind::not_found, "\"" + std::string(name) + "\" is no config.json, checkpoint folder or preset" +
                                         did_you_mean(name, preset_names()) + " (presets: " + join(preset_names(), ", ") + ")");
+}
+
+Json config_or_preset(const std::string& name) {
+  if (is_directory(name)) return Json::read_file(name + "/config.json");
+  return is_file(name) ? Json::read_file(name) : preset_config(name);
 }
 
 }  // namespace statera

@@ -2,12 +2,29 @@
 // any thread. The normal is a sum of four 16-bit uniforms (Irwin-Hall, deviation 1, cut at 3.46): cheap, and close enough for weights.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <string_view>
+#include <vector>
 
 #include "base/rng.h"
 
 namespace statera {
+
+// Mean and deviation of a random parameter, by its form.
+struct Spread {
+  float mean = 0, deviation = 0;
+};
+
+// Norm weights are 1, biases and tables are small, matrices have the standard deviation 1/sqrt(inputs). linear: the weight of a linear layer.
+inline Spread spread_of(std::string_view name, const std::vector<int64_t>& shape, bool linear) {
+  const size_t dims = shape.size();
+  if (dims <= 1) return name.ends_with(".bias") ? Spread{0, 0.02f} : Spread{1, 0};
+  if (dims == 2 && !linear) return {0, 0.02f};  // embeddings, position tables
+  double inputs = 1;
+  for (size_t d = dims == 3 ? 2 : 1; d < dims; ++d) inputs *= static_cast<double>(shape[d]);  // [E, out, in] or [out, kernel...]
+  return {0, static_cast<float>(1 / std::sqrt(inputs))};
+}
 
 class RandomFill {
  public:

@@ -26,40 +26,6 @@ struct Exception {
 
 bool in_language_block(Role role) { return role == Role::attention || role == Role::mlp || role == Role::expert; }
 
-std::string reason_by_role(const LinearSite& site, const SelectOptions& o) {
-  if (!site.stored_shape.empty()) return "stored as a convolution";
-  switch (site.role) {
-    case Role::attention:
-    case Role::mlp:
-    case Role::expert:
-      return "";
-    case Role::vision:
-      return o.vision ? "" : "vision tower";
-    case Role::projector:
-      return o.projector ? "" : "projector";
-    case Role::head:
-      return o.head ? "" : "head";
-    case Role::router:
-      return "router";
-    case Role::embedding:
-      return "embedding";
-    case Role::norm:
-    case Role::other:
-      return "no layer of a block";
-  }
-  return "no layer of a block";
-}
-
-void check_requests(const std::vector<LayerChoice>& layers, const SelectOptions& o) {
-  auto has = [&](Role role) {
-    return std::any_of(layers.begin(), layers.end(), [&](const LayerChoice& l) { return l.site->role == role; });
-  };
-  if (o.head && !has(Role::head))
-    throw Error(ErrorKind::usage, "--quantize-head: the head of this model is its embedding (tied), which stays floating");
-  if (o.vision && !has(Role::vision)) throw Error(ErrorKind::usage, "--quantize-vision: this model has no vision tower");
-  if (o.projector && !has(Role::projector)) throw Error(ErrorKind::usage, "--quantize-projector: this model has no projector");
-}
-
 void check_group(const LayerChoice& layer) {
   const QSpec& spec = layer.spec;
   if (spec.group <= 0 || layer.site->in % spec.group == 0) return;
@@ -126,6 +92,41 @@ std::string fused_name(const std::vector<LayerChoice>& layers, const std::vector
 
 }  // namespace
 
+std::string reason_by_role(const LinearSite& site, const SelectOptions& o) {
+  if (!site.stored_shape.empty()) return "stored as a convolution";
+  switch (site.role) {
+    case Role::attention:
+    case Role::mlp:
+    case Role::expert:
+      return "";
+    case Role::vision:
+      return o.vision ? "" : "vision tower";
+    case Role::projector:
+      return o.projector ? "" : "projector";
+    case Role::head:
+      return o.head ? "" : "head";
+    case Role::router:
+      return "router";
+    case Role::embedding:
+      return "embedding";
+    case Role::norm:
+    case Role::other:
+      return "no layer of a block";
+  }
+  return "no layer of a block";
+}
+
+void check_requests(const Model& model, const SelectOptions& o) {
+  auto has = [&](Role role) {
+    const auto& linears = model.params.linears;
+    return std::any_of(linears.begin(), linears.end(), [&](const auto& entry) { return entry.second->role == role; });
+  };
+  if (o.head && !has(Role::head))
+    throw Error(ErrorKind::usage, "--quantize-head: the head of this model is its embedding (tied), which stays floating");
+  if (o.vision && !has(Role::vision)) throw Error(ErrorKind::usage, "--quantize-vision: this model has no vision tower");
+  if (o.projector && !has(Role::projector)) throw Error(ErrorKind::usage, "--quantize-projector: this model has no projector");
+}
+
 std::vector<LayerChoice> select_layers(const Model& model, const CheckpointSource& source, const SelectOptions& options,
                                        const QSpec& spec) {
   std::vector<LayerChoice> layers;
@@ -136,7 +137,7 @@ std::vector<LayerChoice> select_layers(const Model& model, const CheckpointSourc
     return std::tuple(l.site->block >= 0, in_language_block(l.site->role), l.site->block, l.disk_path);
   };
   std::sort(layers.begin(), layers.end(), [&](const LayerChoice& a, const LayerChoice& b) { return place(a) < place(b); });
-  check_requests(layers, options);
+  check_requests(model, options);
   apply_ignores(layers, options.ignore);
   apply_overrides(layers, options.overrides);
   bool any = false;

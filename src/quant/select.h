@@ -21,6 +21,11 @@ struct SelectOptions {
   std::vector<Override> overrides;
 };
 
+// Why a layer stays floating by what it is; empty: it is to be quantized.
+std::string reason_by_role(const LinearSite& site, const SelectOptions& options);
+// Error(usage) for a request (head, vision, projector) that the model has nothing for.
+void check_requests(const Model& model, const SelectOptions& options);
+
 struct LayerChoice {
   std::shared_ptr<LinearSite> site;
   std::string disk_path;  // module name in the files

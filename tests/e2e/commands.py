@@ -13,7 +13,7 @@ W = c.work
 
 # ---- help and version
 r = c.good("the bare program lists its commands", "--help")
-for command in ("inspect", "init", "quantize", "compare", "chat", "generate", "logits", "preprocess", "tokenizer train"):
+for command in ("inspect", "init", "quantize", "compare", "chat", "generate", "logits", "preprocess", "bench", "tokenizer train"):
     c.check(f"--help lists {command}", command in r.stdout)
     h = c.good(f"{command} --help", *command.split(), "--help")
     c.check(f"{command} --help has examples", "statera " + command in h.stdout, h.stdout[-300:])
@@ -106,6 +106,35 @@ for method in ("gptq", "awq", "smoothquant"):
 r = c.good("compare", "compare", EXAMPLE, W / "w4g128", "--json")
 c.check("4 bits differ from 16 a little", 0 < json.loads(r.stdout).get("kl", json.loads(r.stdout).get("kl_mean", -1)) < 1, r.stdout[:400])
 r = c.good("compare with itself", "compare", EXAMPLE, EXAMPLE, "--json")
+
+# ---- bench: every figure is there and positive
+bench = ["bench", EXAMPLE, "--pp", "16", "--tg", "4", "--image", "64x64", "--repeats", "1", "--read-buffer", "64MB"]
+r = c.good("bench --json", *bench, "--profile", "--trace", W / "trace.json", "--json")
+b = json.loads(r.stdout) if r.returncode == 0 else {}
+for phase in ("prefill", "decode", "vision", "first_token"):
+    p = b.get(phase, {})
+    for figure in ("seconds", "tokens_per_second"):
+        c.check(f"bench: {figure} of {phase}", 0 < p.get(figure, {}).get("min", 0) <= p[figure]["median"] <= p[figure]["max"], json.dumps(p)[:300])
+    for figure in ("tokens", "flop", "bytes", "weight_bytes", "limit_seconds", "share_of_limit", "flop_per_second"):
+        c.check(f"bench: {figure} of {phase}", p.get(figure, 0) > 0, json.dumps(p)[:300])
+    c.check(f"bench: {phase} beside every peak", set(p.get("share_of_peak", {})) == set(b["limits"]["operations_per_second"]) >= {"fp32", "int8"}, json.dumps(p)[:300])
+limits = b.get("limits", {})
+for name, rate in [("read", limits.get("read_bytes_per_second", {})), *limits.get("operations_per_second", {}).items()]:
+    for threads in ("one_thread", "all_threads"):
+        c.check(f"bench: limit of {name}, {threads}", rate.get(threads, {}).get("min", 0) > 0, json.dumps(limits)[:300])
+c.check("bench: load and memory", b.get("load", {}).get("mapped_seconds", 0) > 0 and b["load"]["packed_seconds"] > 0 and b["peak_memory_bytes"] >= b["load"]["resident_bytes"] > 0, str(b)[:300])
+c.check("bench: what lies between operators is a share", 0 < b.get("overhead", {}).get("decode_outside_operators", 0) < 1 and 0 < b["overhead"]["decode_outside_loops"] <= 1, str(b.get("overhead")))
+c.check("bench: energy is said", "energy" in b and (b["energy"] == "not available") == (b["decode"]["joules"] is None), b.get("energy"))
+stages = {s["stage"]: s for s in b.get("profile", [])}
+c.check("bench: the profile has every stage", set(stages) == {"prefill", "decode", "vision", "first token"} and stages["decode"]["runs"] == 4, str(list(stages)))
+for name, s in stages.items():
+    parts = sum(o["seconds"] for o in s["operators"]) + s["seconds_outside_operators"]
+    c.check(f"bench: operators of {name} and the rest add up", abs(parts - s["seconds"]) < 1e-6 * s["seconds"] + 1e-9, f"{parts} {s['seconds']}")
+c.check("bench: the trace is a list of events", len(json.loads((W / "trace.json").read_text())["traceEvents"]) > 100)
+r = c.good("bench as text", *bench, "--w-bits", "4", "--profile")
+c.check("the text shows limits and operators", "limits measured here" in r.stdout and "between operators" in r.stdout, r.stdout[-600:])
+r = c.good("bench of random weights", "bench", "--preset", TINY / "qwen2" / "config.json", "--w-bits", "4", "--w-group", "32", "--pp", "8", "--tg", "2", "--repeats", "1", "--read-buffer", "16MB", "--json")
+c.check("random weights are no load", r.returncode == 0 and json.loads(r.stdout)["load"]["mapped_seconds"] is None and "vision" not in json.loads(r.stdout), r.stdout[:300])
 
 # ---- a tokenizer of our own and a model for it
 texts_of = [ROOT / "examples" / "calibration" / "text.txt", ROOT / "examples" / "calibration" / "messages.jsonl"]
