@@ -17,7 +17,8 @@
 #include "api/quantize.h"
 #include "base/fields.h"
 #include "base/threads.h"
-#include "train/loader.h"
+#include "train/deal.h"
+#include "train/ranks.h"
 
 namespace statera {
 namespace {
@@ -38,10 +39,23 @@ std::string refusal(const DataReport& report, const TrainData& data) {
                      data.items(), kinds, first);
 }
 
+// Error(usage), the same everywhere, when a rank says something else than the first one.
+void agree(const Ranks& ranks, const Json& mine) {
+  if (ranks.alone()) return;
+  const std::string text = mine.dump(), firsts = ranks.first_says([&] { return text; });
+  std::string problem;
+  if (text != firsts)
+    problem = "rank " + std::to_string(ranks.rank()) + " differs from rank 0: " + first_difference(Json::parse(firsts, "rank 0"), Json::parse(text, "this rank"));
+  for (const std::string& said : ranks.gather(problem)) {
+    if (!said.empty()) throw Error(ErrorKind::usage, said);
+  }
+}
+
 class Run {
  public:
-  Run(const FinetuneOptions& options, const MediaFlags& media, const ProgressSink& sink, const std::atomic<bool>* cancel)
-      : o_(options), media_(media), sink_(sink), cancel_(cancel), loaded_(open_model(options.model, {options.dtype})) {
+  Run(const FinetuneOptions& options, const MediaFlags& media, const ProgressSink& sink, const std::atomic<bool>* cancel, const Ranks& ranks)
+      : o_(options), media_(media), sink_(ranks.first() ? sink : ProgressSink{}), cancel_(cancel), ranks_(ranks),
+        loaded_(open_model(options.model, {options.dtype})) {
     parts_ = read_prompt_parts(loaded_.checkpoint.directory(), *loaded_.model);
     if (!parts_.tokenizer || !parts_.chat_template)
       throw Error(ErrorKind::not_found, options.model + ": training on conversations needs a tokenizer and a chat template");
@@ -53,6 +67,8 @@ class Run {
 
   FinetuneReport go() {
     report_.out = o_.out;
+    report_.rank = ranks_.rank();
+    report_.ranks = ranks_.world();
     check_data();
     if (o_.check_only) {
       report_.checked_only = true;
@@ -65,12 +81,14 @@ class Run {
 
  private:
   void check_data() {
-    const DataReport found = data_->check(o_.check_samples, sink_, cancel_);
-    report_.data = found.to_json();
-    usable_ = static_cast<double>(found.usable()) / static_cast<double>(data_->items());
-    if (o_.check_only) return;
-    if (found.count() > 0 && o_.on_bad == "refuse") throw Error(ErrorKind::bad_file, refusal(found, *data_));
-    if (found.usable() == 0) throw Error(ErrorKind::bad_file, refusal(found, *data_));
+    const std::string found = ranks_.first_says([&] {
+      const DataReport report = data_->check(o_.check_samples, sink_, cancel_);
+      const bool refused = report.usable() == 0 || (report.count() > 0 && o_.on_bad == "refuse");
+      if (refused && !o_.check_only) throw Error(ErrorKind::bad_file, refusal(report, *data_));
+      return report.to_json().dump();
+    });
+    report_.data = Json::parse(found, "report on the data");
+    usable_ = static_cast<double>(report_.data.at("usable").as_int()) / static_cast<double>(data_->items());
   }
 
   void plan_steps() {
@@ -87,34 +105,66 @@ class Run {
     if (o_.lora_r > 0) {
       lora_ = LoraSettings{o_.lora_r, o_.lora_alpha > 0 ? o_.lora_alpha : 2.0 * static_cast<double>(o_.lora_r), o_.lora_target,
                            static_cast<uint64_t>(o_.seed)};
-      return make_adapters(model, *lora_, model.dtype);
+      std::vector<Parameter> adapters = make_adapters(model, *lora_, model.dtype);
+      if (shards_) shards_->attach(model, adapters);
+      return adapters;
     }
     std::vector<Part> learn;
     if (o_.train_vision) learn.push_back(Part::vision);
     if (o_.train_merger) learn.push_back(Part::merger);
     if (o_.train_language) learn.push_back(Part::language);
     if (o_.train_embeddings) learn.push_back(Part::embeddings);
-    return make_parameters(model, learn, model.dtype);
+    std::vector<Parameter> weights = make_parameters(model, learn, model.dtype, shards_ ? shards_->leaf_maker() : LeafMaker{});
+    if (shards_) shards_->attach(model, weights);
+    return weights;
   }
 
-  void prepare() {
-    plan_steps();
-    std::vector<Parameter> learned = parameters();
-    for (const Parameter& p : learned) report_.trained += p.leaf.numel();
-    report_.parameters = loaded_.model->params.count();
+  int64_t choose_lanes(bool resumes) const {
+    const bool as_before = resumes && state_.ranks == ranks_.world();
+    if (as_before && o_.lanes > 0 && o_.lanes != state_.lanes)
+      throw Error(ErrorKind::usage, "--lanes was " + std::to_string(state_.lanes) + " when the run began; results depend on it");
+    if (as_before && o_.zero >= 2 && state_.lanes > 1)
+      throw Error(ErrorKind::usage, "--zero 2 and 3 work in one lane, and the run began with " + std::to_string(state_.lanes));
+    if (as_before) return state_.lanes;
+    if (o_.lanes > 0) return o_.lanes;
+    return o_.zero < 2 && report_.trained <= kSmall ? num_threads() : 1;
+  }
+
+  // On the first rank, for all: the folder, and where the run goes on from.
+  std::string open_folder() {
     folder_.emplace(o_.out, run_record(o_, media_, order_->size(), o_.dtype), o_.restart, o_.overwrite);
     const at::ScalarType saved = o_.save_dtype.empty() ? stored_dtype(loaded_.checkpoint) : parse_dtype(o_.save_dtype);
     folder_->describe(loaded_.checkpoint, choose_layout(loaded_.checkpoint, model_type(loaded_.model->config)), saved, lora_ ? &*lora_ : nullptr);
     const bool resumes = folder_->latest().has_value();
-    state_ = resumes ? folder_->read_state() : RunState{};
-    if (!resumes) state_.lanes = o_.lanes > 0 ? o_.lanes : report_.trained <= kSmall ? num_threads() : 1;
-    if (o_.lanes > 0 && o_.lanes != state_.lanes)
-      throw Error(ErrorKind::usage, "--lanes was " + std::to_string(state_.lanes) + " when the run began; results depend on it");
+    if (resumes) state_ = folder_->read_state();
+    state_.lanes = choose_lanes(resumes);
+    state_.ranks = ranks_.world();
+    folder_->cut_log(state_.step);
+    Json start = fields_to_json(state_);
+    start.set("resumes", resumes);
+    return start.dump();
+  }
+
+  void prepare() {
+    plan_steps();
+    if (!ranks_.alone()) shards_ = std::make_unique<Shards>(ranks_, o_.zero);
+    std::vector<Parameter> learned = parameters();
+    for (const Parameter& p : learned) report_.trained += p.leaf.numel();
+    report_.parameters = loaded_.model->params.count();
+    Json work = Json::object();
+    work.set("items of data", order_->size());
+    work.set("trained weights", report_.trained);
+    work.set("steps", total_);
+    agree(ranks_, work);
+    Json start = Json::parse(ranks_.first_says([&] { return open_folder(); }), "start of the run");
+    const bool resumes = start.at("resumes").as_bool();
+    start.erase("resumes");
+    fields_from_json(start, state_, "start of the run");
     // Lanes keep the pool's threads busy; a single one leaves them to ATen.
     at::set_num_threads(state_.lanes > 1 ? 1 : num_threads());
-    trainer_ = std::make_unique<Trainer>(*loaded_.model, std::move(learned), settings());
-    if (resumes) folder_->restore(*trainer_, state_.step);
-    folder_->cut_log(state_.step);
+    trainer_ = std::make_unique<Trainer>(*loaded_.model, std::move(learned), settings(), shards_.get());
+    if (resumes && folder_) folder_->restore(*trainer_, state_.step);
+    else if (resumes) trainer_->restore({}, state_.step);
     report_.resumed_at = state_.step;
     report_.lanes = state_.lanes;
     report_.first_loss = state_.first_loss;
@@ -136,46 +186,46 @@ class Run {
     return s;
   }
 
-  // The samples of one step; fewer at the end of the data.
-  std::vector<std::vector<TrainSample>> next_batches(Loader& loader) {
+  void skip(const BadItem& item, uint64_t taken) {
+    if (o_.on_bad == "refuse") throw item;
+    Json line = Json::object();
+    line.set("step", state_.step + 1);
+    line.set("skipped", item.message());
+    log(line);
+    ++state_.skipped;
+    if (state_.skipped == static_cast<int64_t>(taken) && state_.skipped > static_cast<int64_t>(order_->size()))
+      throw Error(ErrorKind::bad_file, "no item of the data can be trained on; the last: " + item.message());
+  }
+
+  // This process's samples of one step; fewer at the end of the data.
+  std::vector<std::vector<TrainSample>> next_batches(Dealer& dealer) {
     std::vector<std::vector<TrainSample>> out;
     for (int64_t a = 0; a < o_.accumulate; ++a) {
-      std::vector<TrainSample> batch;
-      while (static_cast<int64_t>(batch.size()) < o_.batch && (o_.max_steps > 0 || state_.position < items_)) {
-        Loader::Item item = loader.next();
-        ++state_.position;
-        if (item.sample) {
-          batch.push_back(std::move(*item.sample));
-          continue;
-        }
-        if (o_.on_bad == "refuse") throw *item.bad;
-        Json line = Json::object();
-        line.set("step", state_.step + 1);
-        line.set("skipped", item.bad->message());
-        folder_->log(line);
-        ++state_.skipped;
-        if (state_.skipped == state_.position && state_.skipped > static_cast<int64_t>(order_->size()))
-          throw Error(ErrorKind::bad_file, "no item of the data can be trained on; the last: " + item.bad->message());
-      }
-      if (!batch.empty()) out.push_back(std::move(batch));
+      const uint64_t end = o_.max_steps > 0 ? ~uint64_t{0} : static_cast<uint64_t>(items_);
+      Dealer::Batch batch = dealer.next(o_.batch, end, [&](const BadItem& item, uint64_t taken) { skip(item, taken); });
+      state_.position = static_cast<int64_t>(dealer.position());
+      if (batch.good > 0) out.push_back(std::move(batch.mine));
     }
     return out;
   }
 
   std::optional<double> evaluate() {
     if (!eval_data_) return std::nullopt;
-    if (eval_samples_.empty()) {
+    // Each process has every world-th of them, and all measure as often as the first.
+    if (eval_count_ == 0) {
       for (size_t f = 0; f < eval_data_->files().size(); ++f) {
         for (size_t i = 0; i < eval_data_->files()[f].items->size(); ++i) {
-          if (o_.eval_samples > 0 && static_cast<int64_t>(eval_samples_.size()) >= o_.eval_samples) break;
-          eval_samples_.push_back(eval_data_->sample(f, i));
+          if (o_.eval_samples > 0 && eval_count_ >= o_.eval_samples) break;
+          if (eval_count_++ % ranks_.world() == ranks_.rank()) eval_samples_.push_back(eval_data_->sample(f, i));
         }
       }
     }
     double sum = 0;
     int64_t labels = 0;
     const std::span<const TrainSample> all(eval_samples_);
-    for (size_t at = 0; at < all.size(); at += static_cast<size_t>(o_.batch)) {
+    const int64_t most = (eval_count_ + ranks_.world() - 1) / ranks_.world();
+    for (int64_t from = 0; from < most; from += o_.batch) {
+      const size_t at = std::min(all.size(), static_cast<size_t>(from));
       const auto [loss, count] = trainer_->evaluate(all.subspan(at, std::min(static_cast<size_t>(o_.batch), all.size() - at)));
       sum += loss;
       labels += count;
@@ -189,7 +239,12 @@ class Run {
     Json line = Json::object();
     line.set("step", state_.step);
     line.set("eval_loss", *report_.eval_loss);
-    folder_->log(line);
+    log(line);
+  }
+
+  // The first process keeps the log.
+  void log(const Json& line) const {
+    if (folder_) folder_->log(line);
   }
 
   void log_step(const Trainer::Step& step, double seconds) {
@@ -202,17 +257,22 @@ class Run {
     line.set("tokens", step.tokens);
     line.set("learned_tokens", step.labels);
     line.set("tokens_per_second", static_cast<double>(step.tokens) / std::max(seconds, 1e-9));
-    folder_->log(line);
+    log(line);
   }
 
   void save() {
     state_.first_loss = report_.first_loss;
-    folder_->save(*loaded_.model, *trainer_, state_, o_.keep);
+    if (folder_) {
+      folder_->save(*loaded_.model, *trainer_, state_, o_.keep);
+    } else {
+      trainer_->with_whole_weights({});
+      trainer_->states({});
+    }
     saved_ = state_.step;
   }
 
   void stop_if_cancelled() {
-    if (!cancel_ || !*cancel_) return;
+    if (!ranks_.any(cancel_ && *cancel_)) return;
     if (saved_ != state_.step && state_.step > 0) save();
     throw Error(ErrorKind::interrupted, fmt::format("interrupted after step {} of {}; the same command goes on from there", state_.step, total_));
   }
@@ -230,13 +290,13 @@ class Run {
       }
       return data_->sample(place.first, place.second);
     };
-    Loader loader(make, static_cast<uint64_t>(state_.position), o_.workers, static_cast<uint64_t>(2 * o_.batch * o_.accumulate));
+    Dealer dealer(make, static_cast<uint64_t>(state_.position), o_.workers, static_cast<uint64_t>(2 * o_.batch * o_.accumulate), ranks_);
     saved_ = state_.step;
     int64_t tokens = 0;
     while (state_.step < total_) {
       stop_if_cancelled();
       const auto step_start = Clock::now();
-      const auto batches = next_batches(loader);
+      const auto batches = next_batches(dealer);
       if (batches.empty()) break;
       const Trainer::Step step = trainer_->step(batches);
       ++state_.step;
@@ -252,7 +312,8 @@ class Run {
     }
     log_eval();
     if (saved_ != state_.step) save();
-    folder_->finish(*loaded_.model, *trainer_);
+    if (folder_) folder_->finish(*loaded_.model, *trainer_);
+    else trainer_->with_whole_weights({});
     progress.finish();
     report_.steps = state_.step;
     report_.tokens = state_.tokens;
@@ -265,18 +326,20 @@ class Run {
   const MediaFlags& media_;
   ProgressSink sink_;
   const std::atomic<bool>* cancel_;
+  const Ranks& ranks_;
   Loaded loaded_;
   PromptParts parts_;
   std::optional<TrainData> data_, eval_data_;
   std::vector<TrainSample> eval_samples_;
   std::optional<Order> order_;
   std::optional<LoraSettings> lora_;
-  std::optional<RunFolder> folder_;
+  std::optional<RunFolder> folder_;  // of the first process
+  std::unique_ptr<Shards> shards_;   // of several processes
   std::unique_ptr<Trainer> trainer_;
   RunState state_;
   FinetuneReport report_;
   double usable_ = 1;
-  int64_t max_len_ = 0, items_ = 0, total_ = 0, saved_ = 0;
+  int64_t max_len_ = 0, items_ = 0, total_ = 0, saved_ = 0, eval_count_ = 0;
 };
 
 }  // namespace
@@ -285,7 +348,14 @@ FinetuneReport finetune(const FinetuneOptions& given, const MediaFlags& media, c
   return guarded([&] {
     FinetuneOptions options = with_config(given);
     check_finetune(options);
-    return Run(options, media, progress, cancel).go();
+    const Ranks ranks(read_launch(), std::chrono::seconds(options.rank_timeout));
+    try {
+      agree(ranks, shared_record(options, media));
+      return Run(options, media, progress, cancel, ranks).go();
+    } catch (const Error& e) {
+      if (ranks.first()) throw;
+      throw e.within("rank " + std::to_string(ranks.rank()));
+    }
   });
 }
 
@@ -301,6 +371,7 @@ Json FinetuneReport::to_json() const {
   j.set("tokens", tokens);
   j.set("skipped", skipped);
   j.set("lanes", lanes);
+  j.set("ranks", ranks);
   j.set("first_loss", first_loss);
   j.set("last_loss", last_loss);
   if (eval_loss) j.set("eval_loss", *eval_loss);

@@ -34,7 +34,7 @@ struct FinetuneOptions {
   std::vector<std::string> lora_target;
   std::string dtype = "fp32", save_dtype;
   bool checkpointing = false, shuffle = true;
-  int64_t seed = 0, lanes = 0, workers = 1;
+  int64_t seed = 0, lanes = 0, workers = 1, zero = 0, rank_timeout = 1800;
   std::string on_bad = "refuse", cache = "512MB";
   bool check_samples = false, check_only = false;
   int64_t eval_every = 0, eval_samples = 64, log_every = 1, save_every = 500, keep = 2;
@@ -76,7 +76,7 @@ struct FinetuneOptions {
     v("eval_data", eval_data, "held-out conversations whose loss is measured while training (repeatable)");
     v("epochs", epochs, "times that the data is seen");
     v("max_steps", max_steps, "optimizer steps, in place of --epochs; 0: by epochs");
-    v("batch", batch, "conversations that are in memory at once");
+    v("batch", batch, "conversations that are in memory at once, in all processes together");
     v("accumulate", accumulate, "batches whose gradients make one step");
     v("max_len", max_len, "longest sequence, tokens: text behind is cut off");
     v("lr", lr, "highest learning rate");
@@ -105,6 +105,8 @@ struct FinetuneOptions {
     v("seed", seed, "of the order, of shares of data files and of new adapters");
     v("lanes", lanes, "parts of a batch that are worked on side by side, each with gradients of its own; results depend on it. 0: as many as "
                       "threads for small models, else 1");
+    v("zero", zero, "what several processes spread among themselves: 0 nothing, 1 the optimizer's states, 2 gradients too, 3 weights too");
+    v("rank_timeout", rank_timeout, "seconds that a process waits for one that is silent; one that ended is noticed at once");
     v("workers", workers, "threads that prepare conversations ahead");
     v("cache", cache, "made samples (ids and pixels) kept in memory for later epochs, 0: none");
     v("on_bad", on_bad, "what a bad item does: refuse (before training) or skip");
@@ -124,6 +126,7 @@ struct FinetuneReport {
   std::string out;
   Json data;  // what the check of the data found
   int64_t steps = 0, resumed_at = 0, tokens = 0, skipped = 0, parameters = 0, trained = 0, lanes = 0;
+  int64_t rank = 0, ranks = 1;  // of the launcher's processes; the first one speaks for all
   double first_loss = 0, last_loss = 0, seconds = 0, tokens_per_second = 0;
   std::optional<double> eval_loss;
   bool checked_only = false;
@@ -131,8 +134,10 @@ struct FinetuneReport {
   std::string to_text() const;
 };
 
+// One process of those that a launcher started (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT), or the only one.
 // Errors: usage for options that do not fit each other, the model or an earlier run in `out`; not_found and bad_file for data (all bad
-// items are counted first); interrupted when *cancel became true, with a checkpoint to go on from.
+// items are counted first); interrupted when *cancel became true, with a checkpoint to go on from; network when another
+// process is gone.
 FinetuneReport finetune(const FinetuneOptions& options, const MediaFlags& media, const ProgressSink& progress = {},
                         const std::atomic<bool>* cancel = nullptr);
 

@@ -10,6 +10,7 @@
 #include <charconv>
 #include <filesystem>
 
+#include "api/finetune_options.h"
 #include "base/error.h"
 #include "base/fields.h"
 #include "base/file.h"
@@ -71,14 +72,6 @@ std::vector<fs::directory_entry> entries_of(const std::string& path) {
   for (fs::directory_iterator it(path, code), end; !code && it != end; it.increment(code)) out.push_back(*it);
   if (code) throw io_error(path, code.value());
   return out;
-}
-
-std::string first_difference(const Json& before, const Json& now) {
-  for (const auto& [key, value] : now.as_object()) {
-    const Json* old = before.find(key);
-    if (!old || !(*old == value)) return key + " was " + (old ? old->dump() : "absent") + ", is " + value.dump();
-  }
-  return "an option is gone";
 }
 
 }  // namespace
@@ -153,10 +146,26 @@ std::vector<std::pair<int64_t, std::string>> RunFolder::checkpoints() const {
   return out;
 }
 
-void RunFolder::write_model(const std::string& folder, const Model& model, const Trainer& trainer) const {
+void RunFolder::write_model(const std::string& folder, const Model& model, const std::vector<Parameter>& parameters) const {
   check(source_ != nullptr, "a run folder that knows its source");
-  if (lora_) return write_adapter(folder, trainer.parameters(), *lora_, source_->directory());
+  if (lora_) return write_adapter(folder, parameters, *lora_, source_->directory());
   write_checkpoint(folder, model, *source_, layout_, save_dtype_);
+}
+
+// Tensor by tensor: states that lie with other processes need not all be here at once.
+void RunFolder::write_state(const std::string& folder, const Trainer& trainer, const RunState& state) const {
+  std::vector<TensorPlan> plans;
+  for (const Parameter& p : trainer.parameters()) {
+    for (const char* kind : {"m.", "v.", "weight."}) plans.push_back({kind + p.name, at::kFloat, p.leaf.sizes().vec()});
+  }
+  ShardFile file(folder, {kState, plan_file(std::move(plans), {{"state", fields_to_json(state).dump()}})});
+  trainer.states([&](size_t p, const AdamW::State& s) {
+    const std::string& name = trainer.parameters()[p].name;
+    file.write("m." + name, s.m);
+    file.write("v." + name, s.v);
+    file.write("weight." + name, s.master);
+  });
+  file.sync();
 }
 
 void RunFolder::save(const Model& model, const Trainer& trainer, const RunState& state, int64_t keep) const {
@@ -164,16 +173,8 @@ void RunFolder::save(const Model& model, const Trainer& trainer, const RunState&
   const std::string target = path_ + "/" + std::string(kPrefix) + std::to_string(state.step), partial = target + ".partial";
   remove_folder(partial);
   make_folder(partial);
-  write_model(partial, model, trainer);
-  NamedTensors tensors;
-  const auto& states = trainer.optimizer().states();
-  for (size_t p = 0; p < states.size(); ++p) {
-    const Parameter& parameter = trainer.parameters()[p];
-    tensors.emplace_back("m." + parameter.name, states[p].m);
-    tensors.emplace_back("v." + parameter.name, states[p].v);
-    tensors.emplace_back("weight." + parameter.name, states[p].master.defined() ? states[p].master : parameter.leaf.detach());
-  }
-  write_safetensors(partial + "/" + kState, tensors, {{"state", fields_to_json(state).dump()}});
+  trainer.with_whole_weights([&](const std::vector<Parameter>& parameters) { write_model(partial, model, parameters); });
+  write_state(partial, trainer, state);
   sync_directory(partial);
   remove_folder(target);
   move_to(partial, target);
@@ -194,23 +195,16 @@ RunState RunFolder::read_state() const {
 void RunFolder::restore(Trainer& trainer, int64_t steps) const {
   at::NoGradGuard no_graph;
   const SafetensorsFile file(*latest_ + "/" + kState);
-  std::vector<AdamW::State> states;
-  for (const Parameter& p : trainer.parameters()) {
+  auto read = [&](size_t number) {
+    const Parameter& p = trainer.parameters()[number];
     auto tensor = [&](const std::string& name) {
       const at::Tensor t = file.tensor(name + "." + p.name).clone();
       if (t.sizes() != p.leaf.sizes()) throw Error(ErrorKind::mismatch, file.path() + ": tensor " + name + "." + p.name + ": is of another model");
       return t;
     };
-    AdamW::State s{tensor("m"), tensor("v"), {}};
-    const at::Tensor weight = tensor("weight");
-    if (p.leaf.scalar_type() == at::kFloat) {
-      p.leaf.detach().copy_(weight);
-    } else {
-      s.master = weight;
-    }
-    states.push_back(std::move(s));
-  }
-  trainer.restore(std::move(states), steps);
+    return AdamW::State{tensor("m"), tensor("v"), tensor("weight")};
+  };
+  trainer.restore(read, steps);
 }
 
 void RunFolder::finish(const Model& model, const Trainer& trainer) const {
@@ -218,7 +212,7 @@ void RunFolder::finish(const Model& model, const Trainer& trainer) const {
   const std::string partial = path_ + "/model.partial";
   remove_folder(partial);
   make_folder(partial);
-  write_model(partial, model, trainer);
+  trainer.with_whole_weights([&](const std::vector<Parameter>& parameters) { write_model(partial, model, parameters); });
   std::vector<std::string> names;
   for (const auto& entry : entries_of(partial)) names.push_back(entry.path().filename().string());
   // config.json says that all is there.

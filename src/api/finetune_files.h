@@ -18,7 +18,7 @@ namespace statera {
 // Where a run stands besides weights and optimizer.
 struct RunState {
   int64_t step = 0, position = 0;  // optimizer steps; items of the order taken so far
-  int64_t tokens = 0, skipped = 0, lanes = 1;
+  int64_t tokens = 0, skipped = 0, lanes = 1, ranks = 1;
   double first_loss = 0;
   template <class V>
   void fields(V& v) {
@@ -27,10 +27,13 @@ struct RunState {
     v("tokens", tokens, "");
     v("skipped", skipped, "");
     v("lanes", lanes, "");
+    v("ranks", ranks, "");
     v("first_loss", first_loss, "");
   }
 };
 
+// With several processes the first one has it, and the others call the trainer's with_whole_weights and states (save), with_whole_weights
+// (finish) and restore beside it.
 class RunFolder {
  public:
   // run: what the run computes with (options, sizes of the data); a later call must say the same to go on. Makes the folder.
@@ -57,7 +60,8 @@ class RunFolder {
   void describe(const Checkpoint& source, Layout layout, at::ScalarType save_dtype, const LoraSettings* lora);
 
  private:
-  void write_model(const std::string& folder, const Model& model, const Trainer& trainer) const;
+  void write_model(const std::string& folder, const Model& model, const std::vector<Parameter>& parameters) const;
+  void write_state(const std::string& folder, const Trainer& trainer, const RunState& state) const;
   std::vector<std::pair<int64_t, std::string>> checkpoints() const;
   std::string path_;
   std::optional<std::string> latest_;

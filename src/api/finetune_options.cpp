@@ -15,7 +15,10 @@ namespace {
 
 // Options that do not change what is computed.
 constexpr std::string_view kFree[] = {"out",       "config",    "workers",  "check_samples", "check_only", "eval_data", "eval_every",
-                                      "eval_samples", "log_every", "save_every", "keep",     "restart",    "overwrite", "lanes", "cache"};
+                                      "eval_samples", "log_every", "save_every", "keep",     "restart",    "overwrite", "lanes", "cache",
+                                      "zero",      "rank_timeout"};
+// Those that processes of one run may have each its own.
+constexpr std::string_view kOwn[] = {"workers", "cache", "rank_timeout"};
 
 void require(bool good, const std::string& what) {
   if (!good) throw Error(ErrorKind::usage, what);
@@ -58,14 +61,32 @@ void check_finetune(const FinetuneOptions& o) {
   require(o.eval_every == 0 || !o.eval_data.empty(), "--eval-every goes with --eval-data");
   require(o.eval_every >= 0 && o.eval_samples >= 0 && o.log_every >= 0 && o.save_every >= 0 && o.keep >= 0,
           "--eval-every, --eval-samples, --log-every, --save-every and --keep must not be negative");
+  require(o.zero >= 0 && o.zero <= 3, "--zero must be 0, 1, 2 or 3, is " + std::to_string(o.zero));
+  require(o.zero < 2 || o.checkpointing, "--zero 2 and 3 take gradients block by block: they go with --checkpointing");
+  require(o.zero < 2 || o.lanes <= 1, "--zero 2 and 3 work in one lane a process");
+  require(o.rank_timeout >= 1 && o.rank_timeout <= 1'000'000, "--rank-timeout must be between 1 and 1000000 seconds");
   check_schedule(o.schedule);
 }
 
-Json run_record(const FinetuneOptions& options, const MediaFlags& media, uint64_t items, const std::string& dtype) {
+std::string first_difference(const Json& before, const Json& now) {
+  for (const auto& [key, value] : now.as_object()) {
+    const Json* old = before.find(key);
+    if (!old || !(*old == value)) return key + " was " + (old ? old->dump() : "absent") + ", is " + value.dump();
+  }
+  return "an option is gone";
+}
+
+Json shared_record(const FinetuneOptions& options, const MediaFlags& media) {
   Json record = fields_to_json(options);
-  for (std::string_view name : kFree) record.erase(name);
+  for (std::string_view name : kOwn) record.erase(name);
   const Json how = fields_to_json(media);
   for (const auto& [name, value] : how.as_object()) record.set(name, value);
+  return record;
+}
+
+Json run_record(const FinetuneOptions& options, const MediaFlags& media, uint64_t items, const std::string& dtype) {
+  Json record = shared_record(options, media);
+  for (std::string_view name : kFree) record.erase(name);
   record.set("items_per_epoch", items);
   record.set("dtype", dtype);
   return record;

@@ -14,6 +14,10 @@ FinetuneOptions with_config(const FinetuneOptions& given);
 void check_finetune(const FinetuneOptions& options);
 // What a resumed run must have in common with the one that began.
 Json run_record(const FinetuneOptions& options, const MediaFlags& media, uint64_t items, const std::string& dtype);
+// The options that processes of one run must share.
+Json shared_record(const FinetuneOptions& options, const MediaFlags& media);
+// "lr was 0.001, is 0.002": the first member of `now` that is another in `before`.
+std::string first_difference(const Json& before, const Json& now);
 // The data's part of a report, for reading.
 std::string data_text(const Json& data);
 

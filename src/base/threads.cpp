@@ -3,6 +3,7 @@
 #include "base/threads.h"
 
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -35,9 +36,11 @@ int checked(int count, const char* what) {
 
 int default_threads() {
   if (const char* wish = std::getenv("STATERA_THREADS")) return checked(std::atoi(wish), "STATERA_THREADS");
+  const auto here = static_cast<int>(std::max(1l, ::sysconf(_SC_NPROCESSORS_ONLN)));
   cpu_set_t set;
-  if (::sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
-  return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  const int usable = ::sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : here;
+  const char* processes = std::getenv("LOCAL_WORLD_SIZE");
+  return usable < here || !processes ? usable : std::max(1, usable / std::max(1, std::atoi(processes)));
 }
 
 // A job is a number and the pieces nobody has taken yet, in one word: taking a piece is one exchange, which fails for a worker that still has

@@ -10,7 +10,8 @@ int run(Invocation& in) {
   FinetuneOptions options;
   MediaFlags media;
   if (!in.parse(options, media)) return 0;
-  in.show(finetune(options, media, in.progress(), in.cancel()));
+  const FinetuneReport report = finetune(options, media, in.progress(), in.cancel());
+  if (report.rank == 0) in.show(report);
   return 0;
 }
 
@@ -20,7 +21,8 @@ extern const Command kCommand_finetune{"finetune", "train a model on conversatio
                                        "statera finetune MODEL --data talks.jsonl --out DIR --epochs 3 --lr 1e-5\n"
                                        "statera finetune MODEL --data talks.jsonl --out DIR --no-train-vision --merger-lr 1e-4 --eval-data held.jsonl --eval-every 100\n"
                                        "statera finetune MODEL --data talks.jsonl --out DIR --lora-r 16 --lora-target q_proj --lora-target v_proj\n"
-                                       "statera finetune MODEL --data talks.jsonl --out DIR --check-only --check-samples",
+                                       "statera finetune MODEL --data talks.jsonl --out DIR --check-only --check-samples\n"
+                                       "torchrun --nproc-per-node 2 --no-python statera finetune MODEL --data talks.jsonl --out DIR --zero 1",
                                        run};
 
 }  // namespace statera

@@ -75,18 +75,21 @@ void AdamW::restore(std::vector<State> states, int64_t steps) {
   }
 }
 
+double square_sum(const at::Tensor& grad) {
+  const at::Tensor g = grad.to(at::kFloat).contiguous();
+  const float* x = g.const_data_ptr<float>();
+  double sum[4] = {};
+  const int64_t n = g.numel();
+  for (int64_t i = 0; i < n; ++i) sum[i & 3] += static_cast<double>(x[i]) * x[i];
+  return sum[0] + sum[1] + sum[2] + sum[3];
+}
+
 double global_norm(const std::vector<at::Tensor>& grads) {
   std::vector<double> sums(grads.size(), 0);
   parallel_for(static_cast<int64_t>(grads.size()), 1, [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p) {
       const at::Tensor& grad = grads[static_cast<size_t>(p)];
-      if (!grad.defined()) continue;
-      const at::Tensor g = grad.to(at::kFloat).contiguous();
-      const float* x = g.const_data_ptr<float>();
-      double sum[4] = {};
-      const int64_t n = g.numel();
-      for (int64_t i = 0; i < n; ++i) sum[i & 3] += static_cast<double>(x[i]) * x[i];
-      sums[static_cast<size_t>(p)] = sum[0] + sum[1] + sum[2] + sum[3];
+      if (grad.defined()) sums[static_cast<size_t>(p)] = square_sum(grad);
     }
   });
   double total = 0;

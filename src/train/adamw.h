@@ -37,6 +37,9 @@ class AdamW {
   int64_t steps_ = 0;
 };
 
+// Sum of an f32 or 16-bit gradient's squares.
+double square_sum(const at::Tensor& grad);
+
 // Sum of squares of all gradients, square-rooted; the same for any number of threads.
 double global_norm(const std::vector<at::Tensor>& grads);
 

@@ -48,28 +48,34 @@ TrainBatch join(std::span<const TrainSample* const> samples) {
   return out;
 }
 
-std::vector<std::vector<const TrainSample*>> share_out(std::span<const TrainSample> samples, int64_t lanes) {
-  std::vector<size_t> by_size(samples.size());
+int64_t cost_of(const TrainSample& sample) {
+  int64_t patches = 0;
+  for (const at::Tensor& t : {sample.inputs.pixel_values, sample.inputs.pixel_values_videos}) patches += t.defined() ? t.size(0) : 0;
+  return sample.tokens() + patches;
+}
+
+std::vector<std::vector<size_t>> share_costs(std::span<const int64_t> costs, int64_t shares) {
+  std::vector<size_t> by_size(costs.size());
   std::iota(by_size.begin(), by_size.end(), size_t{0});
-  // Pictures cost about as much per patch as text does per token.
-  auto cost = [&](size_t i) {
-    const ModelInputs& in = samples[i].inputs;
-    int64_t patches = 0;
-    for (const at::Tensor& t : {in.pixel_values, in.pixel_values_videos}) patches += t.defined() ? t.size(0) : 0;
-    return samples[i].tokens() + patches;
-  };
-  std::stable_sort(by_size.begin(), by_size.end(), [&](size_t a, size_t b) { return cost(a) > cost(b); });
-  const auto count = static_cast<size_t>(std::max<int64_t>(lanes, 1));
+  std::stable_sort(by_size.begin(), by_size.end(), [&](size_t a, size_t b) { return costs[a] > costs[b]; });
+  const auto count = static_cast<size_t>(std::max<int64_t>(shares, 1));
   std::vector<int64_t> load(count, 0);
   std::vector<std::vector<size_t>> chosen(count);
   for (size_t i : by_size) {
-    const auto lane = static_cast<size_t>(std::min_element(load.begin(), load.end()) - load.begin());
-    chosen[lane].push_back(i);
-    load[lane] += cost(i);
+    const auto share = static_cast<size_t>(std::min_element(load.begin(), load.end()) - load.begin());
+    chosen[share].push_back(i);
+    load[share] += costs[i];
   }
-  std::vector<std::vector<const TrainSample*>> out(count);
-  for (size_t lane = 0; lane < count; ++lane) {
-    std::sort(chosen[lane].begin(), chosen[lane].end());
+  for (auto& share : chosen) std::sort(share.begin(), share.end());
+  return chosen;
+}
+
+std::vector<std::vector<const TrainSample*>> share_out(std::span<const TrainSample> samples, int64_t lanes) {
+  std::vector<int64_t> costs;
+  for (const TrainSample& s : samples) costs.push_back(cost_of(s));
+  const auto chosen = share_costs(costs, lanes);
+  std::vector<std::vector<const TrainSample*>> out(chosen.size());
+  for (size_t lane = 0; lane < chosen.size(); ++lane) {
     for (size_t i : chosen[lane]) out[lane].push_back(&samples[i]);
   }
   return out;

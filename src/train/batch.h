@@ -29,6 +29,12 @@ struct TrainBatch {
 
 TrainBatch join(std::span<const TrainSample* const> samples);
 
+// What a sample costs to compute: tokens, and patches of its pictures, which cost about as much as tokens do.
+int64_t cost_of(const TrainSample& sample);
+
+// Things of these costs over `shares` lists of about the same cost, each in rising order.
+std::vector<std::vector<size_t>> share_costs(std::span<const int64_t> costs, int64_t shares);
+
 // Samples over `lanes` lists of about the same number of tokens, by sizes alone; the order within a list is that of the samples.
 std::vector<std::vector<const TrainSample*>> share_out(std::span<const TrainSample> samples, int64_t lanes);
 

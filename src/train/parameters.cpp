@@ -18,13 +18,6 @@ bool inside(std::string_view path, std::string_view module) {
   return path.size() > module.size() && path.starts_with(module) && path[module.size()] == '.';
 }
 
-// A head that reuses the token table is no parameter of its own; its weight follows the table's.
-void tie_head(Model& model) {
-  const ResidualEnds ends = model.residual_ends();
-  LinearSite& head = ends.head.site();
-  if (!model.params.linears.contains(head.path)) head.weight = make_dense(ends.embedding->value);
-}
-
 // Answers as the model did when it was made, so that the replica gets the same layers; hands out nothing.
 class SameLayers : public WeightSource {
  public:
@@ -73,6 +66,12 @@ Part part_of(const Params& params, const std::string& path, Role role) {
   return role == Role::embedding ? Part::embeddings : Part::language;
 }
 
+void tie_head(Model& model) {
+  const ResidualEnds ends = model.residual_ends();
+  LinearSite& head = ends.head.site();
+  if (!model.params.linears.contains(head.path)) head.weight = make_dense(ends.embedding->value);
+}
+
 void put_leaf(Model& model, const std::string& name, const at::Tensor& leaf) {
   auto linear = [&](std::string_view suffix) {
     auto it = model.params.linears.find(name.substr(0, name.size() - suffix.size()));
@@ -90,15 +89,17 @@ void put_leaf(Model& model, const std::string& name, const at::Tensor& leaf) {
   }
 }
 
-std::vector<Parameter> make_parameters(Model& model, const std::vector<Part>& learn, at::ScalarType dtype) {
+std::vector<Parameter> make_parameters(Model& model, const std::vector<Part>& learn, at::ScalarType dtype, const LeafMaker& make) {
   std::vector<Parameter> out;
+  auto leaf = [&](const std::string& name, const at::Tensor& value) { return make ? make(name, value, dtype) : fresh_leaf(value, dtype); };
   auto learns = [&](Part part) { return std::find(learn.begin(), learn.end(), part) != learn.end(); };
   for (const auto& [path, site] : model.params.linears) {
     const Part part = part_of(model.params, path, site->role);
     const bool quantized = site->weight->unpack().has_value();
     if (learns(part)) {
       if (quantized) throw Error(ErrorKind::unsupported, path + ": is quantized and cannot learn; train adapters on it (--lora-r)");
-      out.push_back({path + std::string(kWeight), part, true, fresh_leaf(site->weight->dense(), dtype)});
+      const std::string name = path + std::string(kWeight);
+      out.push_back({name, part, true, leaf(name, site->weight->dense())});
     } else if (!quantized) {
       site->weight = make_dense(site->weight->dense().to(dtype));
     }
@@ -107,7 +108,7 @@ std::vector<Parameter> make_parameters(Model& model, const std::vector<Part>& le
     const Part part = part_of(model.params, path, site->role);
     if (learns(part)) {
       const bool decays = site->role != Role::norm && !path.ends_with(kBias);
-      out.push_back({path, part, decays, fresh_leaf(site->value, dtype)});
+      out.push_back({path, part, decays, leaf(path, site->value)});
     } else {
       put_leaf(model, path, site->value.to(dtype));
     }

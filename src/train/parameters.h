@@ -4,6 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -27,15 +28,20 @@ struct Parameter {
 // The part of a parameter by its role and the nearest module around it that holds linear layers.
 Part part_of(const Params& params, const std::string& path, Role role);
 
-// Copies every weight of the chosen parts into a leaf of `dtype` and puts it into its site; dense weights of the other parts are brought
+// Makes the leaf that goes into the model for a weight; it may be one without memory whose elements lie elsewhere.
+using LeafMaker = std::function<at::Tensor(const std::string& name, const at::Tensor& value, at::ScalarType dtype)>;
+
+// Copies every weight of the chosen parts into a leaf of `dtype` (or what `make` makes of it) and puts it into its site; dense weights of the other parts are brought
 // to `dtype`, quantized ones stay. Order: linear layers by path, then the others by path. Error(unsupported) for a quantized weight that
 // should learn.
-std::vector<Parameter> make_parameters(Model& model, const std::vector<Part>& learn, at::ScalarType dtype);
+std::vector<Parameter> make_parameters(Model& model, const std::vector<Part>& learn, at::ScalarType dtype, const LeafMaker& make = {});
 
 // Another model of the same type over the same memory: frozen sites are shared, `leaves` gets one leaf per parameter, in order.
 std::unique_ptr<Model> make_replica(const Model& model, const std::vector<Parameter>& parameters, std::vector<at::Tensor>& leaves);
 
 // Puts a leaf where the parameter of this name lives.
 void put_leaf(Model& model, const std::string& name, const at::Tensor& leaf);
+// A head that reuses the token table is no parameter of its own: its weight becomes the table's. After a leaf was put there.
+void tie_head(Model& model);
 
 }  // namespace statera

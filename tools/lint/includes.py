@@ -31,6 +31,7 @@ WRAPPED = [
     (re.compile(r"^curl/"), r"^src/image/.*\.cpp$", 1, "libcurl"),
     (re.compile(r"^zstd\.h$"), r"^src/data/.*\.cpp$", 1, "zstd"),
     (re.compile(r"^(arrow|parquet)/"), r"^src/data/parquet_rows\.cpp$", 1, "Arrow"),
+    (re.compile(r"^torch/csrc/distributed/"), r"^src/train/rendezvous\.cpp$", 1, "c10d"),
     (re.compile(r"^httplib\.h$"), r"^src/server/.*\.cpp$", 1, "cpp-httplib"),
     (re.compile(r"^CLI/"), r"^src/cli/support/", 99, "CLI11"),
     (re.compile(r"^gtest/|^gmock/"), r"(_test\.(cpp|h)$)|^tests/", 9999, "GoogleTest"),
