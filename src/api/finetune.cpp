@@ -15,6 +15,7 @@
 #include "api/guard.h"
 #include "api/loaded.h"
 #include "api/quantize.h"
+#include "api/tensorboard.h"
 #include "base/fields.h"
 #include "base/threads.h"
 #include "train/loader.h"
@@ -86,7 +87,7 @@ class Run {
     Model& model = *loaded_.model;
     if (o_.lora_r > 0) {
       lora_ = LoraSettings{o_.lora_r, o_.lora_alpha > 0 ? o_.lora_alpha : 2.0 * static_cast<double>(o_.lora_r), o_.lora_target,
-                           static_cast<uint64_t>(o_.seed)};
+                           static_cast<uint64_t>(o_.seed), o_.lora_dropout};
       return make_adapters(model, *lora_, model.dtype);
     }
     std::vector<Part> learn;
@@ -115,6 +116,8 @@ class Run {
     trainer_ = std::make_unique<Trainer>(*loaded_.model, std::move(learned), settings());
     if (resumes) folder_->restore(*trainer_, state_.step);
     folder_->cut_log(state_.step);
+    if (o_.report_to == "tensorboard" || (o_.report_to.empty() && !o_.tensorboard.empty()))
+      board_.emplace(o_.tensorboard.empty() ? folder_->path() + "/runs" : o_.tensorboard, folder_->path(), state_.step);
     report_.resumed_at = state_.step;
     report_.lanes = state_.lanes;
     report_.first_loss = state_.first_loss;
@@ -122,7 +125,7 @@ class Run {
 
   TrainSettings settings() const {
     TrainSettings s;
-    s.adamw = {o_.beta1, o_.beta2, o_.eps};
+    s.adamw = {o_.beta1, o_.beta2, o_.eps, parse_state_bits(o_.optim_states)};
     const int64_t warmup = o_.warmup_steps.value_or(static_cast<int64_t>(std::ceil(o_.warmup_ratio * static_cast<double>(total_))));
     s.schedule = {o_.schedule, warmup, total_};
     s.rates[static_cast<int>(Part::vision)] = o_.vision_lr.value_or(o_.lr);
@@ -133,6 +136,9 @@ class Run {
     s.max_grad_norm = o_.max_grad_norm;
     s.lanes = state_.lanes;
     s.checkpointing = o_.checkpointing;
+    s.lora_dropout = o_.lora_dropout;
+    s.seed = static_cast<uint64_t>(o_.seed);
+    s.routers = {o_.router_aux_loss_coef, o_.router_z_loss_coef};
     return s;
   }
 
@@ -189,7 +195,7 @@ class Run {
     Json line = Json::object();
     line.set("step", state_.step);
     line.set("eval_loss", *report_.eval_loss);
-    folder_->log(line);
+    log(line);
   }
 
   void log_step(const Trainer::Step& step, double seconds) {
@@ -202,7 +208,14 @@ class Run {
     line.set("tokens", step.tokens);
     line.set("learned_tokens", step.labels);
     line.set("tokens_per_second", static_cast<double>(step.tokens) / std::max(seconds, 1e-9));
+    if (o_.router_aux_loss_coef > 0) line.set("router_aux_loss", step.routers.aux);
+    if (o_.router_z_loss_coef > 0) line.set("router_z_loss", step.routers.z);
+    log(line);
+  }
+
+  void log(const Json& line) const {
     folder_->log(line);
+    if (board_) board_->add(line);
   }
 
   void save() {
@@ -272,6 +285,7 @@ class Run {
   std::optional<Order> order_;
   std::optional<LoraSettings> lora_;
   std::optional<RunFolder> folder_;
+  std::optional<EventFile> board_;
   std::unique_ptr<Trainer> trainer_;
   RunState state_;
   FinetuneReport report_;

@@ -2,11 +2,8 @@
 #include "api/finetune_files.h"
 
 #include <ATen/core/grad_mode.h>
-#include <fcntl.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <charconv>
 #include <filesystem>
 
@@ -25,6 +22,8 @@ constexpr const char* kRun = "run.json";
 constexpr const char* kLog = "log.jsonl";
 constexpr const char* kState = "training_state.safetensors";
 constexpr std::string_view kPrefix = "checkpoint-";
+constexpr std::pair<const char*, at::Tensor AdamW::State::*> kMoments[] = {
+    {"m.", &AdamW::State::m}, {"v.", &AdamW::State::v}, {"m_scale.", &AdamW::State::m_scale}, {"v_scale.", &AdamW::State::v_scale}};
 
 const char* dtype_name(at::ScalarType dtype) { return dtype == at::kBFloat16 ? "bfloat16" : dtype == at::kHalf ? "float16" : "float32"; }
 
@@ -169,8 +168,9 @@ void RunFolder::save(const Model& model, const Trainer& trainer, const RunState&
   const auto& states = trainer.optimizer().states();
   for (size_t p = 0; p < states.size(); ++p) {
     const Parameter& parameter = trainer.parameters()[p];
-    tensors.emplace_back("m." + parameter.name, states[p].m);
-    tensors.emplace_back("v." + parameter.name, states[p].v);
+    for (const auto& [kind, member] : kMoments) {
+      if (const at::Tensor& t = states[p].*member; t.defined()) tensors.emplace_back(kind + parameter.name, t);
+    }
     tensors.emplace_back("weight." + parameter.name, states[p].master.defined() ? states[p].master : parameter.leaf.detach());
   }
   write_safetensors(partial + "/" + kState, tensors, {{"state", fields_to_json(state).dump()}});
@@ -194,21 +194,25 @@ RunState RunFolder::read_state() const {
 void RunFolder::restore(Trainer& trainer, int64_t steps) const {
   at::NoGradGuard no_graph;
   const SafetensorsFile file(*latest_ + "/" + kState);
-  std::vector<AdamW::State> states;
-  for (const Parameter& p : trainer.parameters()) {
-    auto tensor = [&](const std::string& name) {
-      const at::Tensor t = file.tensor(name + "." + p.name).clone();
-      if (t.sizes() != p.leaf.sizes()) throw Error(ErrorKind::mismatch, file.path() + ": tensor " + name + "." + p.name + ": is of another model");
+  std::vector<AdamW::State> states = trainer.optimizer().states();
+  for (size_t i = 0; i < states.size(); ++i) {
+    const Parameter& p = trainer.parameters()[i];
+    AdamW::State& s = states[i];
+    auto tensor = [&](const std::string& name, const at::Tensor& like) {
+      const at::Tensor t = file.tensor(name).clone();
+      if (t.sizes() != like.sizes() || t.scalar_type() != like.scalar_type()) throw Error(ErrorKind::mismatch, file.path() + ": tensor " + name + ": is of another model");
       return t;
     };
-    AdamW::State s{tensor("m"), tensor("v"), {}};
-    const at::Tensor weight = tensor("weight");
-    if (p.leaf.scalar_type() == at::kFloat) {
+    for (const auto& [kind, member] : kMoments) {
+      if (at::Tensor& t = s.*member; t.defined()) t = tensor(kind + p.name, t);
+    }
+    const bool fp32 = p.leaf.scalar_type() == at::kFloat;
+    const at::Tensor weight = tensor("weight." + p.name, fp32 ? p.leaf : s.master);
+    if (fp32) {
       p.leaf.detach().copy_(weight);
     } else {
       s.master = weight;
     }
-    states.push_back(std::move(s));
   }
   trainer.restore(std::move(states), steps);
 }
@@ -229,13 +233,7 @@ void RunFolder::finish(const Model& model, const Trainer& trainer) const {
 }
 
 void RunFolder::log(const Json& line) const {
-  const std::string path = path_ + "/" + kLog, text = line.dump() + "\n";
-  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-  if (fd < 0) throw io_error(path, errno);
-  const ssize_t n = ::write(fd, text.data(), text.size());
-  const int fault = n == static_cast<ssize_t>(text.size()) ? 0 : n < 0 ? errno : ENOSPC;
-  ::close(fd);
-  if (fault) throw io_error(path, fault);
+  append_to_file(path_ + "/" + kLog, line.dump() + "\n");
 }
 
 void RunFolder::cut_log(int64_t step) const {

@@ -4,17 +4,28 @@
 #include <ATen/ThreadLocalState.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
+#include "base/rng.h"
 #include "base/threads.h"
 #include "train/loss.h"
 
 namespace statera {
+namespace {
+
+bool has_router(const Model& model) {
+  const auto& linears = model.params.linears;
+  return std::any_of(linears.begin(), linears.end(), [](const auto& entry) { return entry.second->role == Role::router; });
+}
+
+}  // namespace
 
 Trainer::Trainer(Model& model, std::vector<Parameter> parameters, TrainSettings settings)
     : model_(model), parameters_(std::move(parameters)), settings_(std::move(settings)), optimizer_(parameters_, settings_.adamw) {
   if (parameters_.empty()) throw Error(ErrorKind::usage, "nothing learns: every part is frozen");
+  if (settings_.routers.any() && !has_router(model_)) throw Error(ErrorKind::usage, "router losses go with a mixture of experts; this model has no router");
   lanes_.resize(static_cast<size_t>(std::max<int64_t>(1, settings_.lanes)));
   lanes_[0].model = &model_;
   for (const Parameter& p : parameters_) lanes_[0].leaves.push_back(p.leaf);
@@ -33,7 +44,10 @@ std::vector<at::Tensor> Trainer::gradients(std::span<const std::vector<TrainSamp
     }
   }
   if (out.labels == 0) throw Error(ErrorKind::bad_file, "a step without any learned token");
-  std::vector<double> sums(lanes_.size(), 0);
+  std::vector<PassLoss> sums(lanes_.size());
+  const LossOptions how{static_cast<double>(out.labels), static_cast<double>(out.tokens), settings_.routers, settings_.lora_dropout, 0, settings_.checkpointing};
+  const Rng draws(settings_.seed, mix64(static_cast<uint64_t>(steps())));
+  uint64_t pass = 0;  // of the step
   at::ThreadLocalState state;
   for (const auto& batch : batches) {
     const auto shares = share_out(batch, static_cast<int64_t>(lanes_.size()));
@@ -42,12 +56,17 @@ std::vector<at::Tensor> Trainer::gradients(std::span<const std::vector<TrainSamp
       for (int64_t l = begin; l < end; ++l) {
         const auto lane = static_cast<size_t>(l);
         if (shares[lane].empty()) continue;
-        sums[lane] += backpropagate(*lanes_[lane].model, join(shares[lane]), static_cast<double>(out.labels), settings_.checkpointing);
+        LossOptions mine = how;
+        mine.draw = draws.at(pass + lane);
+        sums[lane] += backpropagate(*lanes_[lane].model, join(shares[lane]), mine);
       }
     });
+    pass += lanes_.size();
   }
-  for (double s : sums) out.loss += s;
-  out.loss /= static_cast<double>(out.labels);
+  PassLoss all;
+  for (const PassLoss& s : sums) all += s;
+  out.loss = all.sum / static_cast<double>(out.labels);
+  out.routers = all.routers;
   std::vector<at::Tensor> grads(parameters_.size());
   parallel_for(static_cast<int64_t>(parameters_.size()), 1, [&](int64_t begin, int64_t end) {
     at::ThreadLocalStateGuard same(state);

@@ -12,6 +12,7 @@
 
 #include "train/adamw.h"
 #include "train/batch.h"
+#include "train/router_loss.h"
 #include "train/schedule.h"
 
 namespace statera {
@@ -23,6 +24,9 @@ struct TrainSettings {
   double weight_decay = 0, max_grad_norm = 1;  // max_grad_norm 0: no clipping
   int64_t lanes = 1;
   bool checkpointing = false;
+  double lora_dropout = 0;
+  uint64_t seed = 0;   // of dropout
+  RouterLoss routers;  // coefficients; a forward pass is one lane's share of one batch
 };
 
 class Trainer {
@@ -34,6 +38,7 @@ class Trainer {
     double loss = 0;       // mean over the learned tokens of all samples
     double grad_norm = 0;  // before clipping
     double rate = 0;       // of the language part
+    RouterLoss routers;    // without coefficients; 0 where theirs are
     int64_t tokens = 0, labels = 0;
   };
   // One step over batches that are in memory one after another (accumulation). Error(bad_file) when loss or gradient is no number.
