@@ -39,7 +39,7 @@ void write_adapter(const std::string& folder, const std::vector<Parameter>& para
   config.set("base_model_name_or_path", base);
   config.set("r", settings.r);
   config.set("lora_alpha", settings.alpha);
-  config.set("lora_dropout", 0.0);
+  config.set("lora_dropout", settings.dropout);
   config.set("target_modules", std::move(targets));
   config.set("bias", "none");
   config.set("fan_in_fan_out", false);

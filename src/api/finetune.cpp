@@ -15,6 +15,7 @@
 #include "api/guard.h"
 #include "api/loaded.h"
 #include "api/quantize.h"
+#include "api/tensorboard.h"
 #include "base/fields.h"
 #include "base/threads.h"
 #include "train/deal.h"
@@ -104,7 +105,7 @@ class Run {
     Model& model = *loaded_.model;
     if (o_.lora_r > 0) {
       lora_ = LoraSettings{o_.lora_r, o_.lora_alpha > 0 ? o_.lora_alpha : 2.0 * static_cast<double>(o_.lora_r), o_.lora_target,
-                           static_cast<uint64_t>(o_.seed)};
+                           static_cast<uint64_t>(o_.seed), o_.lora_dropout};
       std::vector<Parameter> adapters = make_adapters(model, *lora_, model.dtype);
       if (shards_) shards_->attach(model, adapters);
       return adapters;
@@ -147,6 +148,8 @@ class Run {
 
   void prepare() {
     plan_steps();
+    if (!ranks_.alone() && o_.optim_states != "fp32")
+      throw Error(ErrorKind::usage, "--optim-states " + o_.optim_states + " goes with one process; several spread fp32 moments (--zero 1)");
     if (!ranks_.alone()) shards_ = std::make_unique<Shards>(ranks_, o_.zero);
     std::vector<Parameter> learned = parameters();
     for (const Parameter& p : learned) report_.trained += p.leaf.numel();
@@ -165,6 +168,8 @@ class Run {
     trainer_ = std::make_unique<Trainer>(*loaded_.model, std::move(learned), settings(), shards_.get());
     if (resumes && folder_) folder_->restore(*trainer_, state_.step);
     else if (resumes) trainer_->restore({}, state_.step);
+    if (folder_ && (o_.report_to == "tensorboard" || (o_.report_to.empty() && !o_.tensorboard.empty())))
+      board_.emplace(o_.tensorboard.empty() ? folder_->path() + "/runs" : o_.tensorboard, folder_->path(), state_.step);
     report_.resumed_at = state_.step;
     report_.lanes = state_.lanes;
     report_.first_loss = state_.first_loss;
@@ -172,7 +177,7 @@ class Run {
 
   TrainSettings settings() const {
     TrainSettings s;
-    s.adamw = {o_.beta1, o_.beta2, o_.eps};
+    s.adamw = {o_.beta1, o_.beta2, o_.eps, parse_state_bits(o_.optim_states)};
     const int64_t warmup = o_.warmup_steps.value_or(static_cast<int64_t>(std::ceil(o_.warmup_ratio * static_cast<double>(total_))));
     s.schedule = {o_.schedule, warmup, total_};
     s.rates[static_cast<int>(Part::vision)] = o_.vision_lr.value_or(o_.lr);
@@ -183,6 +188,9 @@ class Run {
     s.max_grad_norm = o_.max_grad_norm;
     s.lanes = state_.lanes;
     s.checkpointing = o_.checkpointing;
+    s.lora_dropout = o_.lora_dropout;
+    s.seed = static_cast<uint64_t>(o_.seed);
+    s.routers = {o_.router_aux_loss_coef, o_.router_z_loss_coef};
     return s;
   }
 
@@ -245,6 +253,7 @@ class Run {
   // The first process keeps the log.
   void log(const Json& line) const {
     if (folder_) folder_->log(line);
+    if (board_) board_->add(line);
   }
 
   void log_step(const Trainer::Step& step, double seconds) {
@@ -257,6 +266,8 @@ class Run {
     line.set("tokens", step.tokens);
     line.set("learned_tokens", step.labels);
     line.set("tokens_per_second", static_cast<double>(step.tokens) / std::max(seconds, 1e-9));
+    if (o_.router_aux_loss_coef > 0) line.set("router_aux_loss", step.routers.aux);
+    if (o_.router_z_loss_coef > 0) line.set("router_z_loss", step.routers.z);
     log(line);
   }
 
@@ -334,6 +345,7 @@ class Run {
   std::optional<Order> order_;
   std::optional<LoraSettings> lora_;
   std::optional<RunFolder> folder_;  // of the first process
+  std::optional<EventFile> board_;   // of the first process
   std::unique_ptr<Shards> shards_;   // of several processes
   std::unique_ptr<Trainer> trainer_;
   RunState state_;

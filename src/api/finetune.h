@@ -30,14 +30,16 @@ struct FinetuneOptions {
   std::optional<int64_t> warmup_steps;
   double weight_decay = 0, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, max_grad_norm = 1;
   int64_t lora_r = 0;
-  double lora_alpha = 0;
+  double lora_alpha = 0, lora_dropout = 0;
   std::vector<std::string> lora_target;
-  std::string dtype = "fp32", save_dtype;
+  double router_aux_loss_coef = 0, router_z_loss_coef = 0;
+  std::string dtype = "fp32", save_dtype, optim_states = "fp32";
   bool checkpointing = false, shuffle = true;
   int64_t seed = 0, lanes = 0, workers = 1, zero = 0, rank_timeout = 1800;
   std::string on_bad = "refuse", cache = "512MB";
   bool check_samples = false, check_only = false;
   int64_t eval_every = 0, eval_samples = 64, log_every = 1, save_every = 500, keep = 2;
+  std::string report_to, tensorboard;
   bool restart = false, overwrite = false;
   std::vector<std::string> given;  // flags that were given; they count before the config file
   static constexpr std::string_view positional[] = {"model"};
@@ -65,6 +67,7 @@ struct FinetuneOptions {
       {"logging_steps", "log_every"},
       {"eval_steps", "eval_every"},
       {"dataloader_num_workers", "workers"},
+      {"logging_dir", "tensorboard"},
   };
   template <class V>
   void fields(V& v) {
@@ -97,12 +100,16 @@ struct FinetuneOptions {
     v("max_grad_norm", max_grad_norm, "gradients are scaled down to this norm, 0: never");
     v("lora_r", lora_r, "train adapters of this rank and nothing else, 0: train the weights");
     v("lora_alpha", lora_alpha, "adapters count alpha / r; 2 r when not given");
+    v("lora_dropout", lora_dropout, "part of what adapters read that is dropped while training");
     v("lora_target", lora_target, "regular expression found in the paths of layers that get adapters (repeatable); the attention of the language model");
+    v("router_aux_loss_coef", router_aux_loss_coef, "of the load-balancing loss of mixtures of experts, 0: none");
+    v("router_z_loss_coef", router_z_loss_coef, "of the mean squared logsumexp of router logits, 0: none");
+    v("optim_states", optim_states, "what AdamW's moments are held in: fp32, bf16 or 8bit");
     v("dtype", dtype, "of weights and activations while training: fp32, or bf16 with fp32 masters");
     v("save_dtype", save_dtype, "of saved weights: fp32, bf16, fp16; the source's when not given");
     v("checkpointing", checkpointing, "keep no activations: each block runs again when its gradient is taken");
     v("shuffle", shuffle, "a new order in each epoch");
-    v("seed", seed, "of the order, of shares of data files and of new adapters");
+    v("seed", seed, "of the order, of shares of data files, of new adapters and of dropout");
     v("lanes", lanes, "parts of a batch that are worked on side by side, each with gradients of its own; results depend on it. 0: as many as "
                       "threads for small models, else 1");
     v("zero", zero, "what several processes spread among themselves: 0 nothing, 1 the optimizer's states, 2 gradients too, 3 weights too");
@@ -115,6 +122,8 @@ struct FinetuneOptions {
     v("eval_every", eval_every, "steps between losses on --eval-data, 0: at the end only");
     v("eval_samples", eval_samples, "conversations of --eval-data that are used, 0: all");
     v("log_every", log_every, "steps between lines of log.jsonl");
+    v("report_to", report_to, "tensorboard: an event file of what log.jsonl says; or none");
+    v("tensorboard", tensorboard, "folder of the event file; OUT/runs when not given. Reports when --report-to says nothing else");
     v("save_every", save_every, "steps between checkpoints, 0: none but the last");
     v("keep", keep, "checkpoints kept, 0: all");
     v("restart", restart, "drop unfinished work instead of going on with it");

@@ -2,11 +2,8 @@
 #include "api/finetune_files.h"
 
 #include <ATen/core/grad_mode.h>
-#include <fcntl.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <charconv>
 #include <filesystem>
 
@@ -26,6 +23,12 @@ constexpr const char* kRun = "run.json";
 constexpr const char* kLog = "log.jsonl";
 constexpr const char* kState = "training_state.safetensors";
 constexpr std::string_view kPrefix = "checkpoint-";
+// Tensors of a parameter's state in kState.
+constexpr std::pair<const char*, at::Tensor AdamW::State::*> kTensors[] = {{"m.", &AdamW::State::m},
+                                                                           {"v.", &AdamW::State::v},
+                                                                           {"m_scale.", &AdamW::State::m_scale},
+                                                                           {"v_scale.", &AdamW::State::v_scale},
+                                                                           {"weight.", &AdamW::State::master}};
 
 const char* dtype_name(at::ScalarType dtype) { return dtype == at::kBFloat16 ? "bfloat16" : dtype == at::kHalf ? "float16" : "float32"; }
 
@@ -156,14 +159,16 @@ void RunFolder::write_model(const std::string& folder, const Model& model, const
 void RunFolder::write_state(const std::string& folder, const Trainer& trainer, const RunState& state) const {
   std::vector<TensorPlan> plans;
   for (const Parameter& p : trainer.parameters()) {
-    for (const char* kind : {"m.", "v.", "weight."}) plans.push_back({kind + p.name, at::kFloat, p.leaf.sizes().vec()});
+    const AdamW::State blank = trainer.optimizer().blank_state(p);
+    for (const auto& [kind, member] : kTensors) {
+      if (const at::Tensor& t = blank.*member; t.defined()) plans.push_back({kind + p.name, t.scalar_type(), t.sizes().vec()});
+    }
   }
   ShardFile file(folder, {kState, plan_file(std::move(plans), {{"state", fields_to_json(state).dump()}})});
   trainer.states([&](size_t p, const AdamW::State& s) {
-    const std::string& name = trainer.parameters()[p].name;
-    file.write("m." + name, s.m);
-    file.write("v." + name, s.v);
-    file.write("weight." + name, s.master);
+    for (const auto& [kind, member] : kTensors) {
+      if (const at::Tensor& t = s.*member; t.defined()) file.write(kind + trainer.parameters()[p].name, t);
+    }
   });
   file.sync();
 }
@@ -197,12 +202,15 @@ void RunFolder::restore(Trainer& trainer, int64_t steps) const {
   const SafetensorsFile file(*latest_ + "/" + kState);
   auto read = [&](size_t number) {
     const Parameter& p = trainer.parameters()[number];
-    auto tensor = [&](const std::string& name) {
-      const at::Tensor t = file.tensor(name + "." + p.name).clone();
-      if (t.sizes() != p.leaf.sizes()) throw Error(ErrorKind::mismatch, file.path() + ": tensor " + name + "." + p.name + ": is of another model");
-      return t;
-    };
-    return AdamW::State{tensor("m"), tensor("v"), tensor("weight")};
+    AdamW::State s = trainer.optimizer().blank_state(p);
+    for (const auto& [kind, member] : kTensors) {
+      at::Tensor& t = s.*member;
+      if (!t.defined()) continue;
+      const at::Tensor read = file.tensor(kind + p.name).clone();
+      if (read.sizes() != t.sizes() || read.scalar_type() != t.scalar_type()) throw Error(ErrorKind::mismatch, file.path() + ": tensor " + kind + p.name + ": is of another model");
+      t = read;
+    }
+    return s;
   };
   trainer.restore(read, steps);
 }
@@ -223,13 +231,7 @@ void RunFolder::finish(const Model& model, const Trainer& trainer) const {
 }
 
 void RunFolder::log(const Json& line) const {
-  const std::string path = path_ + "/" + kLog, text = line.dump() + "\n";
-  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-  if (fd < 0) throw io_error(path, errno);
-  const ssize_t n = ::write(fd, text.data(), text.size());
-  const int fault = n == static_cast<ssize_t>(text.size()) ? 0 : n < 0 ? errno : ENOSPC;
-  ::close(fd);
-  if (fault) throw io_error(path, fault);
+  append_to_file(path_ + "/" + kLog, line.dump() + "\n");
 }
 
 void RunFolder::cut_log(int64_t step) const {

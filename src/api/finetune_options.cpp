@@ -9,6 +9,7 @@
 #include "base/fields.h"
 #include "base/strings.h"
 #include "train/schedule.h"
+#include "train/state_codes.h"
 
 namespace statera {
 namespace {
@@ -16,7 +17,7 @@ namespace {
 // Options that do not change what is computed.
 constexpr std::string_view kFree[] = {"out",       "config",    "workers",  "check_samples", "check_only", "eval_data", "eval_every",
                                       "eval_samples", "log_every", "save_every", "keep",     "restart",    "overwrite", "lanes", "cache",
-                                      "zero",      "rank_timeout"};
+                                      "zero",      "rank_timeout", "report_to", "tensorboard"};
 // Those that processes of one run may have each its own.
 constexpr std::string_view kOwn[] = {"workers", "cache", "rank_timeout"};
 
@@ -56,6 +57,11 @@ void check_finetune(const FinetuneOptions& o) {
   require(o.warmup_ratio >= 0 && o.warmup_ratio <= 1 && o.warmup_steps.value_or(0) >= 0, "--warmup-ratio must be between 0 and 1");
   require(o.lora_r >= 0 && o.lora_alpha >= 0, "--lora-r and --lora-alpha must not be negative");
   require(o.lora_r > 0 || (o.lora_target.empty() && o.lora_alpha == 0), "--lora-target and --lora-alpha go with --lora-r");
+  require(o.lora_dropout >= 0 && o.lora_dropout < 1, "--lora-dropout must be in [0, 1)");
+  require(o.lora_r > 0 || o.lora_dropout == 0, "--lora-dropout goes with --lora-r");
+  require(o.router_aux_loss_coef >= 0 && o.router_z_loss_coef >= 0, "--router-aux-loss-coef and --router-z-loss-coef must not be negative");
+  require(o.report_to.empty() || o.report_to == "none" || o.report_to == "tensorboard", "--report-to must be tensorboard or none, is \"" + o.report_to + "\"");
+  parse_state_bits(o.optim_states);
   require(o.on_bad == "refuse" || o.on_bad == "skip", "--on-bad must be refuse or skip, is \"" + o.on_bad + "\"");
   require(o.dtype == "fp32" || o.dtype == "bf16", "--dtype must be fp32 or bf16 for training, is \"" + o.dtype + "\"");
   require(o.eval_every == 0 || !o.eval_data.empty(), "--eval-every goes with --eval-data");

@@ -11,6 +11,7 @@
 #include "api/adapter.h"
 #include "api/finetune_data.h"
 #include "api/loaded.h"
+#include "api/tensorboard.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/strings.h"
@@ -133,6 +134,70 @@ TEST_F(Finetune, WorkBehindTheLastCheckpointIsDoneAgainAfterAKill) {
   again.out = killed;
   EXPECT_EQ(finetune(again, media).resumed_at, 4);
   EXPECT_EQ(losses(killed), whole);
+}
+
+// A run that ended at step 8, as a kill behind step 4's checkpoint leaves it.
+void kill_behind_step_four(const std::string& out) {
+  for (const char* name : {"config.json", "model.safetensors", "adapter_config.json", "adapter_model.safetensors"}) fs::remove(out + "/" + name);
+  fs::remove_all(out + "/checkpoint-8");
+}
+
+TEST_F(Finetune, CodedMomentsAndDropoutGoOnBitForBit) {
+  for (const char* states : {"8bit", "bf16", "dropout"}) {
+    FinetuneOptions run = o;
+    run.out = dir / states;
+    if (states == std::string("dropout")) {
+      run.lora_r = 4;
+      run.lora_dropout = 0.2;
+    } else {
+      run.optim_states = states;
+    }
+    finetune(run, media);
+    const auto whole = losses(run.out);
+    const char* file = run.lora_r > 0 ? "/adapter_model.safetensors" : "/model.safetensors";
+    const std::string weights = read_file(run.out + file);
+    kill_behind_step_four(run.out);
+    EXPECT_EQ(finetune(run, media).resumed_at, 4);
+    EXPECT_EQ(losses(run.out), whole);
+    EXPECT_EQ(read_file(run.out + file), weights);
+  }
+}
+
+TEST_F(Finetune, DropoutIsWrittenIntoTheAdapter) {
+  o.lora_r = 4;
+  o.lora_dropout = 0.25;
+  o.max_steps = 1;
+  finetune(o, media);
+  EXPECT_EQ(Json::read_file(o.out + "/adapter_config.json").at("lora_dropout").as_double(), 0.25);
+  o.lora_r = 0;
+  EXPECT_NE(refused(o).find("--lora-dropout goes with --lora-r"), std::string::npos) << refused(o);
+}
+
+TEST_F(Finetune, TensorBoardGetsWhatTheLogSaysOnceForEachStep) {
+  o.report_to = "tensorboard";
+  o.eval_data = {dir / "data.jsonl"};
+  finetune(o, media);
+  auto steps = [&](const std::string& folder) {
+    std::vector<int64_t> out;
+    for (const auto& entry : fs::directory_iterator(folder)) {
+      const std::string bytes = read_file(entry.path());
+      for (const auto event : event_records(bytes)) out.push_back(event_step(event));
+    }
+    return out;
+  };
+  const std::vector<int64_t> whole{0, 1, 2, 3, 4, 5, 6, 7, 8, 8};  // the version, eight steps, the held-out loss
+  EXPECT_EQ(steps(o.out + "/runs"), whole);
+  kill_behind_step_four(o.out);
+  finetune(o, media);
+  EXPECT_EQ(steps(o.out + "/runs"), whole);
+  o.out = dir / "elsewhere";
+  o.report_to = "";
+  o.tensorboard = dir / "board";
+  finetune(o, media);
+  EXPECT_EQ(steps(dir / "board"), whole);
+  EXPECT_FALSE(fs::exists(o.out + "/runs"));
+  o.report_to = "wandb";
+  EXPECT_NE(refused(o).find("--report-to must be tensorboard or none"), std::string::npos) << refused(o);
 }
 
 TEST_F(Finetune, ResultsDoNotDependOnThreads) {

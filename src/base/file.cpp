@@ -93,6 +93,13 @@ void write_file_atomic(const std::string& path, std::string_view bytes) {
   file.commit();
 }
 
+void append_to_file(const std::string& path, std::string_view bytes) {
+  const Fd file{::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666)};
+  if (file.fd < 0) throw io_error(path, errno);
+  const ssize_t n = ::write(file.fd, bytes.data(), bytes.size());
+  if (n != static_cast<ssize_t>(bytes.size())) throw io_error(path, n < 0 ? errno : ENOSPC);
+}
+
 struct MappedFile::Mapping {
   std::string path;
   void* base = nullptr;

@@ -18,6 +18,8 @@ bool is_directory(const std::string& path);
 uint64_t file_size(const std::string& path);
 // Writes path.tmp.<pid>, fsyncs, renames over path (mode 0666 & ~umask), fsyncs the folder.
 void write_file_atomic(const std::string& path, std::string_view bytes);
+// Adds bytes at the end of a file, which is made when absent, in one write.
+void append_to_file(const std::string& path, std::string_view bytes);
 // fsync of a folder, so that a rename in it survives a crash.
 void sync_directory(const std::string& path);
 

@@ -8,7 +8,9 @@
 #include <ATen/ops/matmul.h>
 
 #include "base/error.h"
+#include "base/rng.h"
 #include "nn/describe.h"
+#include "nn/dropout.h"
 
 namespace statera {
 
@@ -32,7 +34,8 @@ at::Tensor Linear::operator()(const at::Tensor& x_in, const Pass& pass) const {
   if (s.bias.defined()) y = y + s.bias.to(y.scalar_type());
   if (s.adapter) {
     const Adapter& a = *s.adapter;
-    y = y + at::linear(at::linear(x, a.A.to(x.scalar_type())), a.B.to(x.scalar_type())) * a.scale;
+    const at::Tensor read = a.dropout > 0 ? drop(x, a.dropout, mix64(a.draw ^ hash_name(s.path))) : x;
+    y = y + at::linear(at::linear(read, a.A.to(x.scalar_type())), a.B.to(x.scalar_type())) * a.scale;
   }
   if (pass.tap) pass.tap->linear(s, x, y, pass);
   if (x_in.dim() == 2) return y;

@@ -70,9 +70,9 @@ at::Tensor Moe::operator()(const at::Tensor& x, const Pass& pass) const {
 
 // differs: in 16-bit activations the products with the weights are taken in fp32, as transformers takes them for Mixtral only.
 at::Tensor Moe::routed(const at::Tensor& x, const Pass& pass) const {
-  const at::Tensor probs = at::softmax(gate_(x, pass), -1, at::kFloat);
-  if (pass.tap) pass.tap->router(gate_.site(), probs, pass);
+  const at::Tensor logits = gate_(x, pass), probs = at::softmax(logits, -1, at::kFloat);
   const Routing routing = route(probs, c_.num_experts_per_tok, c_.norm_topk_prob);
+  if (pass.tap) pass.tap->router(gate_.site(), logits, probs, routing, pass);
   auto part = [&](const at::Tensor& of, int64_t e) {
     return of.slice(0, routing.bounds[static_cast<size_t>(e)], routing.bounds[static_cast<size_t>(e) + 1]);
   };

@@ -137,11 +137,14 @@ TEST(Moe, GradientsAreThoseOfTheDefinition) {
 
 class Listener : public Tap {
  public:
-  at::Tensor probs;
+  at::Tensor logits, probs;
+  std::vector<int64_t> bounds;
   std::map<std::string, std::pair<at::Tensor, Pass>> inputs;
-  void router(const LinearSite& site, const at::Tensor& p, const Pass&) override {
+  void router(const LinearSite& site, const at::Tensor& l, const at::Tensor& p, const Routing& routing, const Pass&) override {
     EXPECT_EQ(site.role, Role::router);
+    logits = l;
     probs = p;
+    bounds = routing.bounds;
   }
   void linear(const LinearSite& site, const at::Tensor& x, const at::Tensor&, const Pass& pass) override { inputs[site.path] = {x, pass}; }
 };
@@ -157,8 +160,10 @@ TEST(Moe, ATapHearsTheRouterAndOfEveryExpertItsRowsWithKindsAndAffinity) {
   pass.positions = at::arange(4, at::kLong);
   pass.side = std::make_shared<Side>();
   b.moe(x, pass);
-  EXPECT_LT(difference(tap.probs, at::softmax(at::linear(x, b.W("gate")), -1)), 1e-6);
+  EXPECT_LT(difference(tap.logits, at::linear(x, b.W("gate"))), 1e-6);
+  EXPECT_LT(difference(tap.probs, at::softmax(tap.logits, -1)), 1e-6);
   const Routing r = route(tap.probs, kK, true);
+  EXPECT_EQ(tap.bounds, r.bounds);
   for (int64_t e = 0; e < kE; ++e) {
     const auto it = tap.inputs.find("mlp.experts." + std::to_string(e) + ".up_proj");
     ASSERT_EQ(it != tap.inputs.end(), r.count(e) > 0) << e;  // idle experts do nothing

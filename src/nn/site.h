@@ -18,10 +18,12 @@ namespace statera {
 enum class Role { attention, mlp, expert, router, norm, embedding, head, vision, projector, other };
 std::string_view to_string(Role role);
 
-// A low-rank adapter: y += scale * (x A^T) B^T. A [r, K], B [N, r].
+// A low-rank adapter: y += scale * (drop(x) A^T) B^T. A [r, K], B [N, r].
 struct Adapter {
   at::Tensor A, B;
   double scale = 1;
+  double dropout = 0;  // of elements of x; other than 0 in training steps only
+  uint64_t draw = 0;   // seeds the mask, together with the layer's path
 };
 
 struct LinearSite {

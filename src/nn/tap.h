@@ -7,6 +7,7 @@ namespace statera {
 
 struct LinearSite;
 struct Pass;
+struct Routing;
 class Stack;
 
 class Tap {
@@ -16,8 +17,8 @@ class Tap {
   virtual void input(const LinearSite& site, const at::Tensor& x_TK, const Pass& pass) {}
   // After it: the same x, y_TN with bias and adapter.
   virtual void linear(const LinearSite& site, const at::Tensor& x_TK, const at::Tensor& y_TN, const Pass& pass) {}
-  // Router probabilities over all experts. probs_TE
-  virtual void router(const LinearSite& site, const at::Tensor& probs_TE, const Pass& pass) {}
+  // A router's logits, its probabilities over all experts (fp32), and which experts got which rows.
+  virtual void router(const LinearSite& site, const at::Tensor& logits_TE, const at::Tensor& probs_TE, const Routing& routing, const Pass& pass) {}
   // Output of block i of a stack. h_TH
   virtual void block(const Stack& stack, int64_t i, const at::Tensor& h_TH, const Pass& pass) {}
 };

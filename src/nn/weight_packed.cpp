@@ -3,7 +3,6 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/linear.h>
 
 #include <cstdlib>
 #include <new>
@@ -12,7 +11,7 @@
 #include "base/threads.h"
 #include "kernels/i8gemm/i8gemm.h"
 #include "kernels/qgemm/qgemm.h"
-#include "nn/weight.h"
+#include "nn/frozen.h"
 
 namespace statera {
 namespace {
@@ -37,10 +36,10 @@ class Buffer {
   void* data_;
 };
 
-// fp32 rows in and out whatever x's dtype; autograd, which only training asks for, goes through the dense weight.
+// fp32 rows in and out whatever x's dtype; autograd, which only training asks for, goes through the dense weight, made anew each time.
 template <class Run>
 at::Tensor through_kernel(const WeightRep& rep, const at::Tensor& x, int64_t N, Run&& run) {
-  if (at::GradMode::is_enabled() && x.requires_grad()) return at::linear(x, rep.dense().to(x.scalar_type()));
+  if (at::GradMode::is_enabled() && x.requires_grad()) return frozen_linear(x, rep);
   at::Tensor x32 = x.to(at::kFloat).contiguous();
   at::Tensor y = at::empty({x.size(0), N}, x32.options());
   if (x.size(0) > 0) run(x32.const_data_ptr<float>(), y.mutable_data_ptr<float>());
@@ -103,7 +102,7 @@ class PackedInt8 : public WeightRep {
   }
   at::Tensor apply(const at::Tensor& x_TK, const ActQuant* act) const override {
     const int64_t T = x_TK.size(0), K = spec_.k, N = spec_.n;
-    if (!act || act->bits != 8) return at::linear(act ? fake_quantize(x_TK, *act) : x_TK, dense().to(x_TK.scalar_type()));
+    if (!act || act->bits != 8) return frozen_linear(act ? fake_quantize(x_TK, *act) : x_TK, *this);
     return through_kernel(*this, x_TK, N, [&](const float* from, float* to) {
       at::Tensor q = at::empty({T, K}, at::kChar), s = at::empty({T}, at::kFloat);
       int8_t* codes = q.mutable_data_ptr<int8_t>();

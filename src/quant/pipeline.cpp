@@ -195,8 +195,6 @@ class Run {
     check(wants_data(recipe_) == (settings.data != nullptr), "calibration data for a method without, or the other way round");
     target_ = check_target(out, source.checkpoint().directory(), settings.overwrite);
     PlanOptions options = settings.plan;
-    // Measuring takes long, and needs no less memory than what follows.
-    if (settings.target_bits && settings.max_ram) refuse_beyond_limit(least_ram(model, plan_output(model, source, options)));
     bits_ = chosen_bits(model, source, settings, target_ + ".measuring", hooks);
     if (bits_) options.bits = bits_->bits;
     plan_ = plan_output(model, source, options);
@@ -206,17 +204,11 @@ class Run {
     sides_ = side_files(source.checkpoint().directory());
     run_ = run_json(model, source, settings, plan_);
     describe(model, out);
-    refuse_beyond_limit(report_.expected_ram);
-  }
-
-  // Of a plan, without what only makes it faster.
-  uint64_t least_ram(const Model& model, const OutputPlan& plan) const {
-    return rounding_ram(plan) + (settings_.data ? calibration_ram(plan, model, settings_, recipe_).least : 0);
-  }
-  void refuse_beyond_limit(uint64_t needed) const {
-    if (!settings_.max_ram || needed <= settings_.max_ram) return;
-    throw Error(ErrorKind::memory, "about " + human_bytes(static_cast<double>(needed)) + " of memory are needed, --max-ram allows " +
-                                       human_bytes(static_cast<double>(settings_.max_ram)) + ": the smallest that holds is --max-ram " + std::to_string(needed));
+    if (settings.max_ram && report_.expected_ram > settings.max_ram) {
+      throw Error(ErrorKind::memory, "about " + human_bytes(static_cast<double>(report_.expected_ram)) + " of memory are needed, --max-ram allows " +
+                                         human_bytes(static_cast<double>(settings.max_ram)) + ": the smallest that holds is --max-ram " +
+                                         std::to_string(report_.expected_ram));
+    }
   }
 
   // A tower is calibrated with pictures.
@@ -277,9 +269,10 @@ class Run {
     r.warnings = settings_.notes;
     r.warnings.insert(r.warnings.end(), plan_.warnings.begin(), plan_.warnings.end());
     for (const std::string& name : sides_.left_out) r.warnings.push_back(name + " is not carried over (a pickle or too large)");
-    r.expected_ram = least_ram(model, plan_);
+    r.expected_ram = rounding_ram(plan_);
     if (const CalibData* data = settings_.data) {
       const CalibrationRam ram = calibration_ram(plan_, model, settings_, recipe_);
+      r.expected_ram += ram.least;
       run_memory_ = run_memory(ram, r.expected_ram, settings_.max_ram);
       const bool waits = std::any_of(recipe_.begin(), recipe_.end(), [](const auto& step) { return step->phased(); });
       r.quick_ram = (waits ? run_memory_.waiting : 0) + (run_memory_.side_by_side ? ram.run * static_cast<uint64_t>(num_threads() - 1) : 0);

@@ -49,4 +49,18 @@ std::vector<Parameter> make_adapters(Model& model, const LoraSettings& settings,
   return out;
 }
 
+DropoutScope::DropoutScope(const Model& model, double p, uint64_t draw) {
+  if (p == 0) return;
+  for (const auto& [path, site] : model.params.linears) {
+    if (!site->adapter) continue;
+    adapters_.push_back(site->adapter);
+    site->adapter->dropout = p;
+    site->adapter->draw = draw;
+  }
+}
+
+DropoutScope::~DropoutScope() {
+  for (const auto& adapter : adapters_) adapter->dropout = 0;
+}
+
 }  // namespace statera

@@ -12,6 +12,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "train/lora.h"
 
 namespace statera {
 namespace {
@@ -26,7 +27,11 @@ class Roots {
   void add(const at::Tensor& x, const at::Tensor& g) {
     if (!x.requires_grad() || !g.defined()) return;
     at::Tensor part = at::dot(x.reshape({-1}), g.reshape({-1}).to(x.scalar_type()));
-    sum_ = sum_.defined() ? sum_ + part : part;
+    add(part);
+  }
+  // A scalar; undefined: nothing.
+  void add(const at::Tensor& part) {
+    if (part.defined()) sum_ = sum_.defined() ? sum_ + part : part;
   }
   void backward() {
     if (sum_.defined()) sum_.backward();
@@ -36,10 +41,31 @@ class Roots {
   at::Tensor sum_;
 };
 
+// The router losses of one pass, weighted by its share of the step.
+class Routers {
+ public:
+  Routers(const TrainBatch& batch, const LossOptions& o)
+      : on_(o.routers.any()), share_(static_cast<double>(batch.inputs.input_ids.size(0)) / o.tokens), weights_{o.routers.aux * share_, o.routers.z * share_} {}
+  Tap* tap() { return on_ ? &heard_ : nullptr; }
+  // All blocks have run.
+  void settle() {
+    const RouterLoss all = heard_.settle();
+    losses_ = {all.aux * share_, all.z * share_};
+  }
+  const RouterLoss& losses() const { return losses_; }
+  at::Tensor term() { return on_ ? heard_.term(weights_) : at::Tensor(); }
+
+ private:
+  bool on_;
+  double share_;
+  RouterLoss weights_, losses_;
+  RouterLosses heard_;
+};
+
 // The blocks of a stack without a graph, and block by block with one when going back.
 class Replayed {
  public:
-  Replayed(const Stack& stack, Pass pass, BlockWatch* watch) : stack_(stack), pass_(std::move(pass)), watch_(watch) {}
+  Replayed(const Stack& stack, Pass pass, BlockWatch* watch, Routers* routers) : stack_(stack), pass_(std::move(pass)), watch_(watch), routers_(routers) {}
   at::Tensor forward(at::Tensor h) {
     at::NoGradGuard no_graph;
     for (int64_t i = 0; i < stack_.blocks(); ++i) {
@@ -69,6 +95,7 @@ class Replayed {
     const at::Tensor out = stack_.block(i, in, pass);
     Roots roots;
     roots.add(out, g);
+    if (routers_) roots.add(routers_->term());
     for (size_t t = pass.side->deepstack_VH.size(); t > before && !taps.empty(); --t) {
       roots.add(pass.side->deepstack_VH[t - 1], taps.back());
       taps.pop_back();
@@ -85,6 +112,7 @@ class Replayed {
   const Stack& stack_;
   Pass pass_;
   BlockWatch* watch_;
+  Routers* routers_;
   std::vector<at::Tensor> inputs_;
 };
 
@@ -96,33 +124,40 @@ void pass_by_blocks(const Stack& stack, BlockWatch& watch, bool backward) {
   }
 }
 
-// Cross-entropies of the rows, a few at a time: logits are wide. With `tokens` > 0 their gradients go to the head's leaves and n_RH's.
-double head_loss(const Model& model, const at::Tensor& n_RH, const at::Tensor& targets_R, const Pass& pass, double tokens) {
+// Cross-entropies of the rows, a few at a time: logits are wide. With `labels` > 0 their gradients go to the head's leaves and n_RH's.
+double head_loss(const Model& model, const at::Tensor& n_RH, const at::Tensor& targets_R, const Pass& pass, double labels) {
   const int64_t R = n_RH.size(0), step = std::max<int64_t>(1, kLogits / std::max<int64_t>(1, model.limits().vocab_size));
+  Adapter* adapter = model.residual_ends().head.site().adapter.get();
   double sum = 0;
   for (int64_t from = 0; from < R; from += step) {
     const int64_t to = std::min(R, from + step);
+    if (adapter && from > 0) ++adapter->draw;  // other rows, another mask
     at::Tensor logits = model.language().head(n_RH.slice(0, from, to), pass);
     at::Tensor loss = at::cross_entropy_loss(logits, targets_R.slice(0, from, to), {}, at::Reduction::Sum);
     sum += loss.item<double>();
-    if (tokens > 0 && loss.requires_grad()) (loss / tokens).backward();
+    if (labels > 0 && loss.requires_grad()) (loss / labels).backward();
   }
   return sum;
+}
+
+// Images and then videos into a tower.
+at::Tensor enter_tower(const VisionStack& stack, const ModelInputs& in, Pass& pass) {
+  std::vector<at::Tensor> pixels;
+  for (const at::Tensor& t : {in.pixel_values, in.pixel_values_videos}) {
+    if (t.defined()) pixels.push_back(t);
+  }
+  std::vector<Grid> grids = in.image_grid_thw;
+  grids.insert(grids.end(), in.video_grid_thw.begin(), in.video_grid_thw.end());
+  return stack.enter(at::cat(pixels), grids, pass);
 }
 
 // One tower run over images and then videos, replayed when going back.
 class Tower {
  public:
   Tower(const Model& model, const ModelInputs& in, BlockWatch* watch) : model_(model), stack_(*model.vision()) {
-    std::vector<at::Tensor> pixels;
-    for (const at::Tensor& t : {in.pixel_values, in.pixel_values_videos}) {
-      if (t.defined()) pixels.push_back(t);
-    }
-    std::vector<Grid> grids = in.image_grid_thw;
-    grids.insert(grids.end(), in.video_grid_thw.begin(), in.video_grid_thw.end());
     Pass pass;
-    entered_ = stack_.enter(at::cat(pixels), grids, pass);
-    replayed_.emplace(stack_, pass, watch);
+    entered_ = enter_tower(stack_, in, pass);
+    replayed_.emplace(stack_, pass, watch, nullptr);
     last_ = leaf_of(replayed_->forward(entered_.detach()));
     for (at::Tensor& tap : pass.side->deepstack_VH) taps_.push_back(tap = leaf_of(tap));
     features_ = model.arrange(in.input_ids, stack_.leave(last_, pass));
@@ -153,8 +188,30 @@ class Tower {
 
 bool sees(const ModelInputs& in) { return in.pixel_values.defined() || in.pixel_values_videos.defined(); }
 
-// tokens 0: the loss alone.
-double replayed(const Model& model, const TrainBatch& batch, ModelInputs& in, Pass& pass, double tokens, const BlockRuns& runs) {
+// forward_hidden, with images and videos in one run of the tower as Tower has them: rows keep their places and so their dropout.
+at::Tensor hidden_rows(const Model& model, ModelInputs& in, Pass& pass) {
+  if (!model.vision() || !in.pixel_values.defined() || !in.pixel_values_videos.defined()) return forward_hidden(model, in, pass);
+  const VisionStack& tower = *model.vision();
+  Pass seen;
+  const at::Tensor entered = enter_tower(tower, in, seen), last = run_blocks(tower, entered, seen);
+  const VisualFeatures features = model.arrange(in.input_ids, tower.leave(last, seen));
+  return model.language().leave(run_blocks(model.language(), model.language().enter(in.input_ids, &features, pass), pass), pass);
+}
+
+double whole(const Model& model, const TrainBatch& batch, ModelInputs& in, Pass& pass, double labels, Routers& routers) {
+  const at::Tensor n = at::index_select(hidden_rows(model, in, pass), 0, batch.rows_R);
+  routers.settle();
+  const at::Tensor n_leaf = leaf_of(n, n.requires_grad());
+  const double sum = head_loss(model, n_leaf, batch.targets_R, pass, labels);
+  Roots roots;
+  roots.add(n, n_leaf.grad());
+  roots.add(routers.term());
+  roots.backward();
+  return sum;
+}
+
+// labels 0: the loss alone.
+double replayed(const Model& model, const TrainBatch& batch, ModelInputs& in, Pass& pass, double labels, const BlockRuns& runs, Routers* routers) {
   const LanguageStack& stack = model.language();
   std::optional<Tower> tower;
   if (sees(in)) {
@@ -164,12 +221,13 @@ double replayed(const Model& model, const TrainBatch& batch, ModelInputs& in, Pa
     pass_by_blocks(*model.vision(), *runs.watch, false);
   }
   const at::Tensor entered = stack.enter(in.input_ids, tower ? &tower->given() : nullptr, pass);
-  Replayed blocks(stack, pass, runs.watch);
+  Replayed blocks(stack, pass, runs.watch, routers);
   const at::Tensor last = leaf_of(blocks.forward(entered.detach()));
+  if (routers) routers->settle();
   const at::Tensor n = at::index_select(stack.leave(last, pass), 0, batch.rows_R);
   const at::Tensor n_leaf = leaf_of(n);
-  const double sum = head_loss(model, n_leaf, batch.targets_R, pass, tokens);
-  if (tokens == 0) return sum;
+  const double sum = head_loss(model, n_leaf, batch.targets_R, pass, labels);
+  if (labels == 0) return sum;
   n.backward(n_leaf.grad());
   const at::Tensor g = blocks.backward(last.grad(), {});
   if (entered.requires_grad()) entered.backward(g);
@@ -193,26 +251,27 @@ double loss_sum(const Model& model, const TrainBatch& batch, const BlockRuns& ru
   at::NoGradGuard no_graph;
   ModelInputs in = batch.inputs;
   Pass pass = make_pass(model, in);
-  if (runs.watch) return replayed(model, batch, in, pass, 0, runs);
+  if (runs.watch) return replayed(model, batch, in, pass, 0, runs, nullptr);
   const at::Tensor n = at::index_select(forward_hidden(model, in, pass), 0, batch.rows_R);
   return head_loss(model, n, batch.targets_R, pass, 0);
 }
 
-double backpropagate(const Model& model, const TrainBatch& batch, double tokens, const BlockRuns& runs) {
+PassLoss backpropagate(const Model& model, const TrainBatch& batch, const LossOptions& o) {
+  PassLoss out;
   if (batch.rows_R.size(0) == 0) {
-    if (runs.watch) pass_by(model, runs, true);
-    return 0;
+    if (o.runs.watch) pass_by(model, o.runs, true);
+    return out;
   }
   at::AutoGradMode graphs(true);
+  const DropoutScope dropping(model, o.dropout, o.draw);
+  Routers routers(batch, o);
   ModelInputs in = batch.inputs;
   Pass pass = make_pass(model, in);
   pass.training = true;
-  if (runs.checkpointing || runs.watch) return replayed(model, batch, in, pass, tokens, runs);
-  const at::Tensor n = at::index_select(forward_hidden(model, in, pass), 0, batch.rows_R);
-  const at::Tensor n_leaf = leaf_of(n, n.requires_grad());
-  const double sum = head_loss(model, n_leaf, batch.targets_R, pass, tokens);
-  if (n.requires_grad()) n.backward(n_leaf.grad());
-  return sum;
+  pass.tap = routers.tap();
+  out.sum = o.runs.checkpointing || o.runs.watch ? replayed(model, batch, in, pass, o.labels, o.runs, &routers) : whole(model, batch, in, pass, o.labels, routers);
+  out.routers = routers.losses();
+  return out;
 }
 
 }  // namespace statera

@@ -1,8 +1,15 @@
 // AdamW, clipping's norm and the schedules against numbers worked out by torch's and transformers' formulas.
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/sin.h>
 #include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
@@ -52,6 +59,84 @@ TEST(AdamW, AMissingGradientLeavesWeightAndStatesAlone) {
   adamw.step({at::Tensor(), at::tensor(std::vector<float>{1}, at::kFloat)}, 1, {0.1, 0.1}, {0.5, 0.5});
   EXPECT_EQ(p[0].leaf.const_data_ptr<float>()[0], 1.0f);
   EXPECT_LT(p[1].leaf.const_data_ptr<float>()[0], 1.0f);
+}
+
+// A matrix that is large enough for coded moments, with gradients that change over the steps.
+struct Coded {
+  explicit Coded(StateBits bits, const char* name = "w") : parameters{{name, Part::language, true, at::zeros({90, 50}).requires_grad_(true)}}, adamw(parameters, {.states = bits}) {}
+  static at::Tensor gradient(int64_t step) { return at::sin(at::arange(4500, at::kFloat) * (0.7 + 0.01 * static_cast<double>(step))).reshape({90, 50}) + 0.5; }
+  void run(int64_t from, int64_t to) {
+    for (int64_t step = from; step < to; ++step) adamw.step({gradient(step)}, 1, {0.01}, {0});
+  }
+  at::Tensor weight() const { return parameters[0].leaf.detach(); }
+  std::vector<Parameter> parameters;
+  AdamW adamw;
+};
+
+double distance(const at::Tensor& a, const at::Tensor& b) { return (a - b).norm().item<double>() / b.norm().item<double>(); }
+
+TEST(AdamWStates, MomentsInFewerBitsTakeNearlyTheSameSteps) {
+  Coded exact(StateBits::fp32), half(StateBits::bf16), eighth(StateBits::eight);
+  for (Coded* c : {&exact, &half, &eighth}) c->run(0, 30);
+  EXPECT_EQ(half.adamw.states()[0].v.scalar_type(), at::kBFloat16);
+  EXPECT_EQ(eighth.adamw.states()[0].v.scalar_type(), at::kByte);
+  EXPECT_EQ(eighth.adamw.states()[0].m_scale.numel(), 18);  // 4500 elements in blocks of 256
+  EXPECT_FALSE(half.adamw.states()[0].m_scale.defined());
+  EXPECT_LT(distance(half.weight(), exact.weight()), 0.005);
+  EXPECT_LT(distance(eighth.weight(), exact.weight()), 0.05);
+  EXPECT_GT(distance(eighth.weight(), exact.weight()), 0);
+}
+
+TEST(AdamWStates, SmallWeightsKeepFp32Moments) {
+  const std::vector<Parameter> p{parameter({1, 2})};
+  const AdamW adamw(p, {.states = StateBits::eight});
+  EXPECT_EQ(adamw.states()[0].m.scalar_type(), at::kFloat);
+}
+
+TEST(AdamWStates, GoOnBitForBitFromWhatWasRestoredWhateverTheThreads) {
+  const int before = num_threads();
+  for (const auto bits : {StateBits::bf16, StateBits::eight}) {
+    set_num_threads(3);
+    Coded whole(bits), first(bits), second(bits), other(bits, "v");
+    whole.run(0, 9);
+    other.run(0, 9);
+    set_num_threads(1);
+    first.run(0, 4);
+    second.weight().copy_(first.weight());
+    std::vector<AdamW::State> states = first.adamw.states();
+    for (AdamW::State& s : states) {
+      s.m = s.m.clone();
+      s.v = s.v.clone();
+    }
+    second.adamw.restore(states, 4);
+    second.run(4, 9);
+    EXPECT_TRUE(at::equal(second.weight(), whole.weight()));
+    EXPECT_FALSE(at::equal(other.weight(), whole.weight()));  // another name, other chances
+  }
+  set_num_threads(before);
+}
+
+double mean_of_second(const AdamW::State& s) {
+  if (!s.v_scale.defined()) return s.v.to(at::kFloat).mean().item<double>();
+  double sum = 0;
+  for (int64_t at = 0; at < s.v.numel(); at += kStateBlock) {
+    const int64_t n = std::min(kStateBlock, s.v.numel() - at);
+    float v[kStateBlock];
+    decode_second(s.v.const_data_ptr<uint8_t>() + at, s.v_scale.const_data_ptr<float>()[at / kStateBlock], n, v);
+    for (int64_t i = 0; i < n; ++i) sum += v[i];
+  }
+  return sum / static_cast<double>(s.v.numel());
+}
+
+// Rounded to the nearest bf16, an average of decay 0.999 would stay where it is. Roots are right in the mean, so that squares gain a little.
+TEST(AdamWStates, SecondMomentsFollowGradientsThatEnd) {
+  for (const auto bits : {StateBits::fp32, StateBits::bf16, StateBits::eight}) {
+    Coded c(bits);
+    c.run(0, 1);
+    const double first = mean_of_second(c.adamw.states()[0]);
+    for (int i = 0; i < 700; ++i) c.adamw.step({at::zeros({90, 50})}, 1, {0}, {0});
+    EXPECT_NEAR(mean_of_second(c.adamw.states()[0]) / first, std::pow(0.999, 700), bits == StateBits::eight ? 0.03 : 0.01);
+  }
 }
 
 TEST(GlobalNorm, IsTheSameForAnyNumberOfThreads) {

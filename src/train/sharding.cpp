@@ -269,7 +269,7 @@ void Shards::gather_states(const std::vector<AdamW::State>& states, const TakeSt
   at::NoGradGuard no_graph;
   for (size_t p = 0; p < states.size(); ++p) {
     const AdamW::State& s = states[p];
-    const AdamW::State own{s.m, s.v, s.master.defined() ? s.master : owned_[p].leaf.detach()};
+    const AdamW::State own{s.m, s.v, {}, {}, s.master.defined() ? s.master : owned_[p].leaf.detach()};
     if (level_ == 0) {
       if (ranks_.first()) take(p, own);
       continue;
@@ -313,7 +313,7 @@ std::vector<AdamW::State> Shards::scatter_states(const ReadState& read) const {
     }
     ranks_.from_first(all);
     for (at::Tensor& t : own) t = t.view(leaf.sizes());
-    AdamW::State s{own[0], own[1], {}};
+    AdamW::State s{own[0], own[1], {}, {}, {}};
     if (leaf.scalar_type() == at::kFloat) leaf.detach().copy_(own[2]);
     else s.master = own[2];
     out.push_back(std::move(s));

@@ -8,14 +8,24 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/rng.h"
 #include "base/threads.h"
 
 namespace statera {
+namespace {
+
+bool has_router(const Model& model) {
+  const auto& linears = model.params.linears;
+  return std::any_of(linears.begin(), linears.end(), [](const auto& entry) { return entry.second->role == Role::router; });
+}
+
+}  // namespace
 
 Trainer::Trainer(Model& model, std::vector<Parameter> parameters, TrainSettings settings, Shards* shards)
     : model_(model), parameters_(std::move(parameters)), settings_(std::move(settings)), shards_(shards),
       optimizer_(shards ? shards->owned() : parameters_, settings_.adamw) {
   if (parameters_.empty()) throw Error(ErrorKind::usage, "nothing learns: every part is frozen");
+  if (settings_.routers.any() && !has_router(model_)) throw Error(ErrorKind::usage, "router losses go with a mixture of experts; this model has no router");
   lanes_.resize(static_cast<size_t>(std::max<int64_t>(1, settings_.lanes)));
   check(lanes_.size() == 1 || !shards_ || !shards_->by_block(), "gradients summed block by block come from one lane");
   lanes_[0].model = &model_;
@@ -45,17 +55,24 @@ std::vector<bool> Trainer::count(std::span<const std::vector<TrainSample>> batch
   return vision;
 }
 
-// The sum of this process's losses; gradients are in the lanes' leaves, or with the shards.
-double Trainer::run(std::span<const std::vector<TrainSample>> batches, double labels, const std::vector<bool>& vision) {
-  std::vector<double> sums(lanes_.size(), 0);
+// The sums of this process's losses; gradients are in the lanes' leaves, or with the shards.
+PassLoss Trainer::run(std::span<const std::vector<TrainSample>> batches, const Step& step, const std::vector<bool>& vision) {
+  std::vector<PassLoss> sums(lanes_.size());
+  LossOptions how{.labels = static_cast<double>(step.labels), .tokens = static_cast<double>(step.tokens), .routers = settings_.routers,
+                  .dropout = settings_.lora_dropout, .runs = {.checkpointing = settings_.checkpointing}};
+  const Rng draws(settings_.seed, mix64(static_cast<uint64_t>(steps())));
+  // Passes are counted over lanes, processes and batches.
+  const uint64_t rank = shards_ ? static_cast<uint64_t>(shards_->ranks().rank()) : 0, world = shards_ ? static_cast<uint64_t>(shards_->ranks().world()) : 1;
   at::ThreadLocalState state;
   for (size_t b = 0; b < batches.size(); ++b) {
+    const uint64_t first = (static_cast<uint64_t>(b) * world + rank) * lanes_.size();
     if (shards_ && shards_->by_block()) {
-      const BlockRuns runs{true, shards_, vision[b]};
+      how.runs = {true, shards_, vision[b]};
+      how.draw = draws.at(first);
       if (batches[b].empty()) {
-        pass_by(model_, runs, true);
+        pass_by(model_, how.runs, true);
       } else {
-        sums[0] += backpropagate(model_, join(share_out(batches[b], 1)[0]), labels, runs);
+        sums[0] += backpropagate(model_, join(share_out(batches[b], 1)[0]), how);
       }
       continue;
     }
@@ -65,12 +82,14 @@ double Trainer::run(std::span<const std::vector<TrainSample>> batches, double la
       for (int64_t l = begin; l < end; ++l) {
         const auto lane = static_cast<size_t>(l);
         if (shares[lane].empty()) continue;
-        sums[lane] += backpropagate(*lanes_[lane].model, join(shares[lane]), labels, {settings_.checkpointing});
+        LossOptions mine = how;
+        mine.draw = draws.at(first + lane);
+        sums[lane] += backpropagate(*lanes_[lane].model, join(shares[lane]), mine);
       }
     });
   }
-  double out = 0;
-  for (double s : sums) out += s;
+  PassLoss out;
+  for (const PassLoss& s : sums) out += s;
   return out;
 }
 
@@ -102,9 +121,11 @@ std::vector<at::Tensor> Trainer::gradients(std::span<const std::vector<TrainSamp
   const std::vector<bool> vision = count(batches, out);
   if (out.labels == 0) throw Error(ErrorKind::bad_file, "a step without any learned token");
   if (shards_) shards_->open();
-  out.loss = run(batches, static_cast<double>(out.labels), vision);
-  if (shards_) out.loss = shards_->ranks().sum({out.loss})[0];
-  out.loss /= static_cast<double>(out.labels);
+  const PassLoss mine = run(batches, out, vision);
+  std::vector<double> all{mine.sum, mine.routers.aux, mine.routers.z};
+  if (shards_) all = shards_->ranks().sum(all);
+  out.loss = all[0] / static_cast<double>(out.labels);
+  out.routers = {all[1], all[2]};
   std::vector<at::Tensor> grads;
   if (!shards_) {
     grads = lane_sums();

@@ -14,6 +14,7 @@
 #include "train/adamw.h"
 #include "train/batch.h"
 #include "train/loss.h"
+#include "train/router_loss.h"
 #include "train/schedule.h"
 #include "train/sharding.h"
 
@@ -26,6 +27,9 @@ struct TrainSettings {
   double weight_decay = 0, max_grad_norm = 1;  // max_grad_norm 0: no clipping
   int64_t lanes = 1;
   bool checkpointing = false;
+  double lora_dropout = 0;
+  uint64_t seed = 0;   // of dropout
+  RouterLoss routers;  // coefficients; a forward pass is one lane's share of one batch
 };
 
 class Trainer {
@@ -37,6 +41,7 @@ class Trainer {
     double loss = 0;       // mean over the learned tokens of all samples, those of other processes included
     double grad_norm = 0;  // before clipping
     double rate = 0;       // of the language part
+    RouterLoss routers;    // without coefficients; 0 where theirs are
     int64_t tokens = 0, labels = 0;
   };
   // One step over batches that are in memory one after another (accumulation). Each process gives as many batches as the others, some of
@@ -61,7 +66,7 @@ class Trainer {
  private:
   // Numbers of all processes: tokens and labels, and whether a batch has pictures anywhere.
   std::vector<bool> count(std::span<const std::vector<TrainSample>> batches, Step& out) const;
-  double run(std::span<const std::vector<TrainSample>> batches, double labels, const std::vector<bool>& vision);
+  PassLoss run(std::span<const std::vector<TrainSample>> batches, const Step& step, const std::vector<bool>& vision);
   std::vector<at::Tensor> lane_sums();
   struct Lane {
     const Model* model = nullptr;

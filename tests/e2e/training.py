@@ -46,14 +46,20 @@ same = (W / "rough" / "model.safetensors").read_bytes() == (W / "calm" / "model.
 c.check("the same weights", same)
 c.check("two checkpoints are kept", sorted(p.name for p in (W / "calm").glob("checkpoint-*")) == ["checkpoint-21", "checkpoint-24"])
 r = c.good("what was trained answers", "chat", W / "calm", "--prompt", "What is number 3?", "--max-new-tokens", "8")
-c.good("names of the toolkit", "finetune", EXAMPLE, "--data", W / "talks.jsonl", "--output_dir", W / "named", "--max-steps", "1", "--tune_mm_llm",
-       "--no-tune-mm-vision", "--mm_projector_lr", "1e-4", "--per_device_train_batch_size", "2")
+c.good("names of the toolkit", "finetune", EXAMPLE, "--data", W / "talks.jsonl", "--output_dir", W / "named", "--max-steps", "1", "--tune_mm_llm", "True",
+       "--tune_mm_vision", "False", "--no-tune-mm-mlp", "--mm_projector_lr", "1e-4", "--per_device_train_batch_size", "2", "--max_grad_norm", "1",
+       "--report_to", "tensorboard", "--logging_dir", W / "board")
+run = json.loads((W / "named" / "run.json").read_text())
+c.check("switches as the toolkit writes them", (run["train_language"], run["train_vision"], run["train_merger"]) == (True, False, False), run)
+c.check("an event file", [b"train/loss" in p.read_bytes() for p in (W / "board").glob("events.out.tfevents.*")] == [True])
 
 # ---- bad input
 c.bad("a finished run", "finetune", EXAMPLE, *flags, "--out", W / "calm", says=["finished"])
 c.bad("an unknown flag", "finetune", EXAMPLE, *flags, "--out", W / "x", "--tune-mm-visio", says=["--tune-mm-visio"])
 c.bad("no data", "finetune", EXAMPLE, "--out", W / "x", says=["--data"])
 c.bad("a data file that is not there", "finetune", EXAMPLE, "--data", W / "none.jsonl", "--out", W / "x", says=["none.jsonl"])
+c.bad("router losses of a dense model", "finetune", EXAMPLE, *flags, "--out", W / "routed", "--router-aux-loss-coef", "0.01", says=["no router"])
+c.bad("moments in three bits", "finetune", EXAMPLE, *flags, "--out", W / "x", "--optim-states", "3bit", says=["--optim-states", "8bit"])
 c.bad("a model without a tokenizer", "finetune", TINY / "qwen3", *flags, "--out", W / "x", says=["tokenizer"])
 c.bad("nothing learns", "finetune", EXAMPLE, *flags, "--out", W / "frozen", "--no-train-vision", "--no-train-merger", "--no-train-language",
       "--no-train-embeddings", says=["frozen"])

@@ -1,95 +1,28 @@
 // Training of tiny checkpoints against transformers and torch's AdamW (tools/golden/train.py): the gradient of the first step, ten losses
 // and gradient norms; and the same numbers from packed samples, from lanes and with activation checkpointing.
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/abs.h>
 #include <ATen/ops/equal.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
 #include <set>
 #include <string>
+#include <utility>
 
-#include "base/error.h"
-#include "support/tiny.h"
-#include "train/trainer.h"
+#include "support/training.h"
 
 namespace statera {
 namespace {
 
-constexpr double kTolerance = 1e-4;
-constexpr Part kAll[] = {Part::vision, Part::merger, Part::language, Part::embeddings};
-
-struct Golden {
-  SafetensorsFile file;
-  explicit Golden(const std::string& name) : file("tests/golden/train_" + name + ".safetensors") {}
-  std::vector<float> floats(const char* name) const {
-    const at::Tensor t = file.tensor(name);
-    return {t.const_data_ptr<float>(), t.const_data_ptr<float>() + t.numel()};
-  }
-  double number(const std::string& name) const {
-    for (const auto& [key, value] : file.metadata()) {
-      if (key == name) return std::stod(value);
-    }
-    throw Bug("no " + name);
-  }
-  TrainSample sample(const Model& model, const std::string& prefix) const {
-    TrainSample s;
-    s.where = prefix;
-    s.inputs.input_ids = file.tensor(prefix + "input_ids").reshape({-1}).clone();
-    s.inputs.bounds = one_sequence(s.tokens());
-    if (file.find(prefix + "pixel_values")) s.inputs.pixel_values = file.tensor(prefix + "pixel_values");
-    s.inputs.image_grid_thw = tiny::grids(file, prefix + "image_grid_thw");
-    s.inputs.position_ids = model.positions(s.inputs).first;
-    s.learned_T = file.tensor(prefix + "learned").to(at::kChar);
-    return s;
-  }
-  std::vector<TrainSample> samples(const Model& model) const {
-    return {sample(model, "sample0."), sample(model, "sample1."), sample(model, "sample2.")};
-  }
-};
-
-struct Started {
-  tiny::Opened opened;
-  std::unique_ptr<Trainer> trainer;
-  std::vector<TrainSample> samples;
-};
-
-Started start(const std::string& name, const Golden& golden, int64_t lanes, bool checkpointing, at::ScalarType dtype = at::kFloat) {
-  Started run;
-  run.opened = tiny::open(tiny::folder(name));
-  Model& model = *run.opened.model;
-  model.dtype = dtype;
-  run.samples = golden.samples(model);
-  TrainSettings s;
-  for (double& rate : s.rates) rate = golden.number("lr");
-  s.weight_decay = golden.number("weight_decay");
-  s.max_grad_norm = golden.number("clip");
-  s.schedule = {"cosine", static_cast<int64_t>(golden.number("warmup")), 10};
-  s.lanes = lanes;
-  s.checkpointing = checkpointing;
-  run.trainer = std::make_unique<Trainer>(model, make_parameters(model, {std::begin(kAll), std::end(kAll)}, dtype), s);
-  return run;
-}
-
-double error_of(const at::Tensor& got, const at::Tensor& wanted) {
-  return (at::abs(got - wanted).max() / at::abs(wanted).max().clamp_min(1e-12)).item<double>();
-}
-
-// The name that a parameter has in transformers' model.
-std::string golden_name(const SafetensorsFile& file, const std::string& name) {
-  if (file.find("grad." + name)) return "grad." + name;
-  return "grad.model." + name;
-}
+using namespace training;
 
 class Training : public testing::TestWithParam<std::string> {};
 
 TEST_P(Training, FirstGradientEqualsTransformers) {
   const Golden golden(GetParam());
-  Started run = start(GetParam(), golden, 1, false);
+  Started run = start(GetParam(), golden);
   Trainer::Step step;
-  std::vector<std::vector<TrainSample>> batches;
-  for (const TrainSample& s : run.samples) batches.push_back({s});
-  const auto grads = run.trainer->gradients(batches, step);
+  const auto grads = run.trainer->gradients(run.alone(), step);
   size_t seen = 0;
   for (size_t p = 0; p < grads.size(); ++p) {
     const std::string& name = run.trainer->parameters()[p].name;
@@ -108,8 +41,8 @@ TEST_P(Training, FirstGradientEqualsTransformers) {
 TEST_P(Training, TenStepsFollowTransformers) {
   const Golden golden(GetParam());
   const auto losses = golden.floats("losses"), norms = golden.floats("norms");
-  Started run = start(GetParam(), golden, 1, false);
-  const std::vector<std::vector<TrainSample>> packed{run.samples};
+  Started run = start(GetParam(), golden);
+  const auto packed = run.packed();
   for (size_t i = 0; i < losses.size(); ++i) {
     const Trainer::Step step = run.trainer->step(packed);
     EXPECT_NEAR(step.loss, losses[i], kTolerance * losses[i]) << "step " << i;
@@ -120,16 +53,13 @@ TEST_P(Training, TenStepsFollowTransformers) {
 
 TEST_P(Training, PackedLanesAndCheckpointsGiveTheGradientsOfSamplesAlone) {
   const Golden golden(GetParam());
-  Started alone = start(GetParam(), golden, 1, false);
-  std::vector<std::vector<TrainSample>> batches;
-  for (const TrainSample& s : alone.samples) batches.push_back({s});
+  Started alone = start(GetParam(), golden);
   Trainer::Step step;
-  const auto wanted = alone.trainer->gradients(batches, step);
+  const auto wanted = alone.trainer->gradients(alone.alone(), step);
   for (const auto& [lanes, checkpointing] : std::vector<std::pair<int64_t, bool>>{{1, false}, {2, false}, {1, true}, {3, true}}) {
-    Started run = start(GetParam(), golden, lanes, checkpointing);
+    Started run = start(GetParam(), golden, {.lanes = lanes, .checkpointing = checkpointing});
     Trainer::Step other;
-    const std::vector<std::vector<TrainSample>> packed{run.samples};
-    const auto grads = run.trainer->gradients(packed, other);
+    const auto grads = run.trainer->gradients(run.packed(), other);
     EXPECT_NEAR(other.loss, step.loss, 1e-5 * step.loss);
     for (size_t p = 0; p < grads.size(); ++p)
       EXPECT_LT(error_of(grads[p], wanted[p]), kTolerance) << run.trainer->parameters()[p].name << " lanes " << lanes << " checkpointing " << checkpointing;
@@ -180,12 +110,22 @@ TEST(Training, EveryTinyCheckpointLearnsItsGoldenPrompt) {
 TEST(Training, WeightsInBf16FollowTheirFp32Masters) {
   const Golden golden("qwen3");
   const auto losses = golden.floats("losses");
-  Started run = start("qwen3", golden, 1, false, at::kBFloat16);
-  const std::vector<std::vector<TrainSample>> packed{run.samples};
+  Started run = start("qwen3", golden, {.dtype = at::kBFloat16});
+  const auto packed = run.packed();
   for (float loss : losses) EXPECT_NEAR(run.trainer->step(packed).loss, loss, 0.03 * loss);
   for (size_t p = 0; p < run.trainer->parameters().size(); ++p) {
     const at::Tensor master = run.trainer->optimizer().states()[p].master;
     EXPECT_TRUE(at::equal(run.trainer->parameters()[p].leaf.detach(), master.to(at::kBFloat16)));
+  }
+}
+
+TEST(Training, MomentsInFewerBitsKeepTheLosses) {
+  const Golden golden("qwen3");
+  const auto losses = golden.floats("losses");
+  for (const auto bits : {StateBits::bf16, StateBits::eight}) {
+    Started run = start("qwen3", golden, {.states = bits});
+    const auto packed = run.packed();
+    for (float loss : losses) EXPECT_NEAR(run.trainer->step(packed).loss, loss, 0.01 * loss);
   }
 }
 

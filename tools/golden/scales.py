@@ -10,10 +10,6 @@ replaying self_attn, mlp or the single layer on the whole data. From the program
 in fp32, so that the searches are compared and nothing else. The program runs with all rows (--search-tokens 0) and floating earlier blocks
 (--propagate original).
 
-With distort (MBQ's option; weights only) candidates run on what rounded blocks give, and targets stay those of floating ones. The inputs then come from a
-second model here, whose blocks are folded with the program's scales, brought back to bf16 as checkpoints store them, and rounded, one group
-after another. (With 8-bit activations the inputs of both programs would part by whole steps from block to block.)
-
 Two judgements, both exact; anything else fails the run.
 
 1. Everything is computed here, and the least loss picks the ratio. Where the program picked another, the ratios differ by rounding and not by
@@ -30,7 +26,6 @@ aligned, say what the program chose. A row per model and setting: equal ratios u
 activations how wide the span of the ties is, at most); the same of rho.
 """
 import argparse
-import copy
 import json
 import math
 import os
@@ -61,8 +56,7 @@ WEIGHTS_ONLY = [("sym", dict(bits=3, group=32, symmetric=True)), ("asym", dict(b
                 ("own", dict(bits=3, group=8, symmetric=False, own=True))]  # asymmetric, ranges as MBQ's code takes them
 W4A8 = ("w4a8", dict(bits=4, group=-1, symmetric=True, a_bits=8))
 SQUARED = ("mse", dict(bits=3, group=32, symmetric=False, squared=True))  # the published code's other loss: each modality's own mean
-DISTORTED = ("dist", dict(bits=3, group=32, symmetric=False, distort=True))
-SETTINGS = [(m, label, how) for m in ("awq", "mbq") for label, how in WEIGHTS_ONLY] + [("mbq", *how) for how in (W4A8, SQUARED, DISTORTED)]
+SETTINGS = [(m, label, how) for m in ("awq", "mbq") for label, how in WEIGHTS_ONLY] + [("mbq", *W4A8), ("mbq", *SQUARED)]
 
 
 # ---- models ----------------------------------------------------------------------------------------------------------------------
@@ -150,7 +144,7 @@ def samples(folder, path):
 # ---- formulas --------------------------------------------------------------------------------------------------------------------
 
 def rounded(W, bits, group, symmetric, own=False):
-    """Round-to-nearest in W's own precision and back, fp32 [N, K]: ranges hold 0, symmetric scale = max|w| / half the steps. own: as MBQ's code rounds."""
+    """Round-to-nearest and back, fp32 [N, K]: ranges hold 0, symmetric scale = max|w| / half the steps. own: as MBQ's code rounds."""
     rows, columns = W.shape
     w = W.reshape(rows, -1, columns if group < 0 else group)
     if own:
@@ -166,8 +160,8 @@ def rounded(W, bits, group, symmetric, own=False):
     else:
         scale = (high - low) / (qmax - qmin)
         zero = torch.nan_to_num((qmin - low / scale).round(), nan=0.0).clamp(qmin, qmax)
-    scale = torch.where(scale == 0, torch.full_like(scale, torch.finfo(W.dtype).eps), scale)
-    return (((w / scale + zero).round().clamp(qmin, qmax).float() - zero.float()) * scale.float()).reshape(rows, columns)
+    scale = torch.where(scale == 0, torch.full_like(scale, torch.finfo(torch.float32).eps), scale)
+    return (((w / scale + zero).round().clamp(qmin, qmax) - zero) * scale).reshape(rows, columns)
 
 
 def token_codes(x, bits):
@@ -210,18 +204,14 @@ class Reference:
         self.blocks = self.model.model.language_model.layers
         self.rho = {"o_proj": self.sensitivities(lambda b: b.self_attn.o_proj), "down_proj": self.sensitivities(lambda b: b.mlp.down_proj)}
         self.rho = {k: np.maximum(v, np.median(v)) for k, v in self.rho.items()}
-        calls = self.called(self.model, [m for b in self.blocks for m in (b.self_attn, b.mlp, b.mlp.down_proj)])
-        self.calls = [calls[3 * i:3 * i + 3] for i in range(len(self.blocks))]
-
-    @torch.no_grad()
-    def called(self, model, modules):
-        """What each of some modules of a model is called with by all conversations."""
-        captured = [Captured(m) for m in modules]
-        for inputs, _, _ in self.data:
-            model(**inputs, use_cache=False)
-        for c in captured:
+        hooked = [(b.self_attn, b.mlp, b.mlp.down_proj) for b in self.blocks]
+        captured = [[Captured(m) for m in modules] for modules in hooked]
+        with torch.no_grad():
+            for inputs, _, _ in self.data:
+                self.model(**inputs, use_cache=False)
+        self.calls = [[c.calls for c in row] for row in captured]
+        for c in (c for row in captured for c in row):
             c.handle.remove()
-        return [c.calls for c in captured]
 
     def sensitivities(self, tap):
         """rho of every block: mean over conversations of mean |gradient| on vision tokens over that on answer tokens."""
@@ -251,15 +241,13 @@ class Reference:
         yield "post_attention_layernorm", "down_proj", b.mlp, mlp, [b.mlp.gate_proj, b.mlp.up_proj]
         yield "up_proj", "down_proj", b.mlp.down_proj, down, [b.mlp.down_proj]
 
-    def losses(self, module, calls, readers, rho, bits, group, symmetric, a_bits=16, squared=False, own=False, mean=None, distorted=None):
+    def losses(self, module, calls, readers, rho, bits, group, symmetric, a_bits=16, squared=False, own=False, mean=None):
         """Least and largest loss of every candidate; the same but for undecided codes of activations. rho None: mean squared error of all
-        tokens; else mean absolute error, answers once, vision rho times (squared: own means). mean: of |x|, where it is not to be taken from here.
-        distorted: calls that candidates run on; else those that targets come from."""
-        inputs, tried = ([a[0] if a else k["hidden_states"] for a, k in cs] for cs in (calls, distorted or calls))
+        tokens; else mean absolute error, answers once, vision rho times (squared: own means). mean: of |x|, where it is not to be taken from here."""
+        inputs = [a[0] if a else k["hidden_states"] for a, k in calls]
         masks = [(v, a) for _, v, a in self.data]
         if len(inputs[0].shape) < 3 or not any(k for _, k in calls):  # token by token: all conversations at once
-            inputs, tried = ([torch.cat([x.reshape(-1, x.shape[-1]) for x in xs])] for xs in (inputs, tried))
-            calls = [((None,), {})]
+            inputs, calls = [torch.cat([x.reshape(-1, x.shape[-1]) for x in inputs])], [((None,), {})]
             masks = [tuple(torch.cat(m) for m in zip(*masks))]
         n_v, n_a, tokens = sum(int(v.sum()) for _, v, _ in self.data), sum(int(a.sum()) for _, _, a in self.data), sum(len(v) for v, _ in masks)
 
@@ -280,14 +268,14 @@ class Reference:
 
         with torch.no_grad():
             targets = [run(x, c) for x, c in zip(inputs, calls)]
-        here = torch.cat([x.reshape(-1, x.shape[-1]) for x in tried]).abs().double().mean(0).float()
+        here = torch.cat([x.reshape(-1, x.shape[-1]) for x in inputs]).abs().double().mean(0).float()
         originals, spans = [r.weight.data for r in readers], []
         for k in range(STEPS):
             s = candidate(here if mean is None else mean, k)
             for r, W in zip(readers, originals):
                 q = rounded(W * s, bits, group, symmetric, own)
                 r.weight.data = q if a_bits < 16 else q / s
-            spans.append(self.tie_span(loss, tried, s, a_bits))
+            spans.append(self.tie_span(loss, inputs, s, a_bits))
             for r, W in zip(readers, originals):
                 r.weight.data = W
         return here, spans
@@ -316,51 +304,11 @@ class Reference:
         return out
 
 
-class Rounded:
-    """A copy of the model whose blocks are folded and rounded one after another, as the program's output has them."""
-
-    def __init__(self, reference, bits, group, symmetric):
-        self.reference, self.how = reference, (bits, group, symmetric)
-        self.model = copy.deepcopy(reference.model)
-        self.blocks = self.model.model.language_model.layers
-
-    def fold(self, i, group, s):
-        """What gives the group's input over s, readers times s; back in bf16."""
-        b = self.blocks[i]
-        readers = {"input_layernorm": [b.self_attn.q_proj, b.self_attn.k_proj, b.self_attn.v_proj],
-                   "post_attention_layernorm": [b.mlp.gate_proj, b.mlp.up_proj], "up_proj": [b.mlp.down_proj]}[group]
-        giver = b.mlp.up_proj if group == "up_proj" else getattr(b, group)
-        giver.weight.data = (giver.weight.data / (s.unsqueeze(1) if group == "up_proj" else s)).bfloat16().float()
-        for r in readers:
-            r.weight.data = (r.weight.data * s).bfloat16().float()
-
-    def round(self, i):
-        """The block's layers; returns what undoes it."""
-        before = [(m, m.weight.data) for m in self.blocks[i].modules() if isinstance(m, torch.nn.Linear)]
-        for m, W in before:
-            m.weight.data = rounded(W.bfloat16(), *self.how)
-
-        def undo():
-            for m, W in before:
-                m.weight.data = W
-        return undo
-
-    def calls(self, i, group):
-        """What a group's module is called with: by the floating block for the first group, else with what was found so far folded and rounded."""
-        b = self.blocks[i]
-        undo = self.round(i) if group != "input_layernorm" else lambda: None
-        module = {"input_layernorm": b.self_attn, "post_attention_layernorm": b.mlp, "up_proj": b.mlp.down_proj}[group]
-        found = self.reference.called(self.model, [module])[0]
-        undo()
-        return found
-
-
 # ---- comparison ------------------------------------------------------------------------------------------------------------------
 
-def program(binary, folder, out, method, path, bits, group, symmetric, a_bits=16, squared=False, own=False, distort=False):
+def program(binary, folder, out, method, path, bits, group, symmetric, a_bits=16, squared=False, own=False):
     flags = ["--w-bits", bits, "--w-group", group, "--sym" if symmetric else "--asym", "--a-bits", a_bits, "--method", method]
-    flags += ["--search-tokens", 0, "--data", path, "--json", "--overwrite"]
-    flags += ["--mbq-distort"] if distort else ["--propagate", "original"]
+    flags += ["--search-tokens", 0, "--propagate", "original", "--data", path, "--json", "--overwrite"]
     flags += ["--mbq-loss", "mse", "--mbq-norm", "own"] if squared else []
     flags += ["--parity", "own-ranges"] if own else []
     r = subprocess.run([str(x) for x in [binary, "quantize", folder, "--out", out, *flags]], capture_output=True, text=True)
@@ -375,15 +323,11 @@ def compare(name, reference, binary, folder, work, method, label, how, path):
     ours, data = program(binary, folder, work / "q", method, path, **how)
     counts = tuple(sum(int(m[k].sum()) for m in reference.data) for k in (1, 2))
     assert counts == (data["vision_tokens"], data["answer_tokens"]), f"tokens differ: {counts} here, {data}"
-    how = dict(how)
-    distort = how.pop("distort", False)
-    model = Rounded(reference, **how) if distort else None
     same, all_groups, off, worst_rho, notes, wrong = 0, 0, 0.0, 0.0, [], 0
     for i in range(len(reference.blocks)):
         for group, role, module, calls, readers in reference.groups(i):
             rho = float(reference.rho[role][i]) if method == "mbq" else None
-            distorted = model.calls(i, group) if model else None
-            mean, spans = reference.losses(module, calls, readers, rho, **how, distorted=distorted)
+            mean, spans = reference.losses(module, calls, readers, rho, **how)
             block = next(b for b, g in ours if g == group and b.endswith(f".{i}"))
             found = ours.pop((block, group))
             best = int(np.argmin([sum(span) for span in spans]))
@@ -392,7 +336,7 @@ def compare(name, reference, binary, folder, work, method, label, how, path):
             if rho is not None:
                 worst_rho = max(worst_rho, abs(found["rho"] / rho - 1))
             means_off = (found["mean"] / mean - 1).abs().max().item()
-            _, aligned = reference.losses(module, calls, readers, rho, **how, mean=found["mean"], distorted=distorted)
+            _, aligned = reference.losses(module, calls, readers, rho, **how, mean=found["mean"])
             low, high = np.array(aligned).T
             theirs = np.array(found["losses"])
             inside = (theirs >= low * (1 - CLOSE)) & (theirs <= high * (1 + CLOSE))
@@ -406,10 +350,6 @@ def compare(name, reference, binary, folder, work, method, label, how, path):
                 notes.append(f"    block {i} {group}: {chosen / STEPS:.2f} there, {best / STEPS:.2f} here, {sum(spans[chosen]) / sum(spans[best]) - 1:.1e} apart here, "
                              f"{theirs[best] / theirs[chosen] - 1:.1e} there; with codes aligned {low[chosen] / high[best] - 1:.1e} to {high[chosen] / low[best] - 1:.1e}: "
                              + ("a tie, proven" if proven else f"NO TIE (means off by {means_off:.1e}, {int(inside.sum())} of {STEPS} losses explained)"))
-            if model:
-                model.fold(i, group, candidate(found["mean"], chosen))
-        if model:
-            model.round(i)
     assert not ours, f"groups that are not in the reference: {list(ours)}"
     print(f"{name:12s} {method:4s} {label:5s} {same:3d} of {all_groups:3d} ratios; codes aligned, losses {'off by' if 'a_bits' not in how else 'span'} at most {off:.1e}"
           + (f"; rho within {worst_rho:.1e}" if method == "mbq" else ""), flush=True)

@@ -69,6 +69,24 @@ TEST(Flags, EveryKindOfMemberIsRead) {
   EXPECT_EQ(s.packed, false);
 }
 
+TEST(Flags, ASwitchMayBeFollowedByTrueOrFalse) {
+  EXPECT_FALSE(parse({"m", "--out", "o", "--sym", "False"}).sym);
+  EXPECT_TRUE(parse({"m", "--out", "o", "--no-sym", "--sym", "true"}).sym);
+  EXPECT_FALSE(parse({"--hidden", "True", "--hidden", "FALSE", "m", "--out", "o"}).hidden);
+  EXPECT_EQ(parse({"--packed", "False", "m", "--out", "o"}).packed, false);
+  EXPECT_TRUE(parse({"--out", "o", "--hidden", "m"}).hidden);  // what follows is another argument
+  EXPECT_EQ(parse({"--out", "o", "--hidden", "m"}).model, "m");
+  EXPECT_EQ(parse({"m", "--out", "--hidden", "--no-sym"}).out, "--hidden");  // a value, no switch
+  EXPECT_EQ(message_of({"m", "--out", "--hidden", "True"}), "unexpected argument \"True\"");
+  EXPECT_EQ(message_of({"m", "--out", "o", "--no-sym", "False"}), "unexpected argument \"False\"");
+  EXPECT_EQ(message_of({"m", "--out", "o", "--sym=maybe"}), "--sym: expected true or false, got \"maybe\"");
+}
+
+TEST(Flags, WordsAreJoinedByDashesOrUnderscores) {
+  EXPECT_EQ(parse({"m", "--out", "o", "--w_group", "32"}).w_group, 32);
+  EXPECT_EQ(parse({"m", "--out", "o", "--w_group=32", "--w-group", "64"}).w_group, 64);
+}
+
 struct Asking {
   int64_t n_samples = 128;
   bool sym = true;

@@ -5,6 +5,7 @@
 
 #include <CLI/CLI.hpp>
 #include <charconv>
+#include <map>
 
 #include "base/error.h"
 
@@ -72,28 +73,63 @@ std::string described(const Flag& f) {
   throw Error(ErrorKind::usage, "unknown flag " + name + did_you_mean(name, known));
 }
 
-// "--lr,--learning-rate,--learning_rate"; of a switch also the forms that turn it off.
-std::string spellings(const Flag& f) {
-  std::string out;
-  auto add = [&](const std::string& name) {
-    if (!out.empty()) out += ",";
-    out += "--" + name;
-    if (f.kind == FlagKind::boolean) out += ",!--no-" + kebab(name);
-  };
-  add(kebab(f.name));
-  for (const std::string& alias : f.aliases) {
-    add(kebab(alias));
-    if (kebab(alias) != alias) out += ",--" + alias;
+// "--lr", "--learning-rate" and "--learning_rate".
+std::vector<std::string> spellings(const Flag& f) {
+  std::vector<std::string> names{f.name}, out;
+  names.insert(names.end(), f.aliases.begin(), f.aliases.end());
+  for (const std::string& name : names) {
+    out.push_back("--" + kebab(name));
+    if (kebab(name) != name) out.push_back("--" + name);
+  }
+  return out;
+}
+
+// For CLI11; of a switch also the forms that turn it off.
+std::string listed(const Flag& f) {
+  std::vector<std::string> names = spellings(f);
+  if (f.kind == FlagKind::boolean) {
+    for (const std::string& name : spellings(f)) {
+      if (name == kebab(name)) names.push_back("!--no-" + name.substr(2));
+    }
+  }
+  return join(names, ",");
+}
+
+std::string lower(std::string text) {
+  for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return text;
+}
+
+// "--sym True" as "--sym=True". Only these two words: another argument behind a switch stands for itself.
+std::vector<std::string> with_joined_switches(const std::vector<Flag>& flags, const std::vector<std::string>& args) {
+  std::map<std::string, FlagKind> kinds;
+  for (const Flag& f : flags) {
+    if (f.positional) continue;
+    for (const std::string& name : spellings(f)) kinds.emplace(name, f.kind);
+  }
+  std::vector<std::string> out;
+  for (size_t i = 0; i < args.size(); ++i) {
+    out.push_back(args[i]);
+    const auto found = kinds.find(args[i]);
+    if (found == kinds.end() || i + 1 == args.size()) continue;
+    const std::string& next = args[i + 1];
+    if (found->second != FlagKind::boolean) {
+      out.push_back(next);  // its value, whatever it looks like
+      ++i;
+    } else if (lower(next) == "true" || lower(next) == "false") {
+      out.back() += "=" + next;
+      ++i;
+    }
   }
   return out;
 }
 
 CLI::Option* add(CLI::App& app, const Flag& f) {
   if (f.kind == FlagKind::boolean) {
-    auto* option = app.add_flag(spellings(f));
+    auto* option = app.add_flag(listed(f));
     return option->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   }
-  auto* option = app.add_option(f.positional ? f.name : spellings(f), [](const CLI::results_t&) { return true; });
+  auto* option = app.add_option(f.positional ? f.name : listed(f), [](const CLI::results_t&) { return true; });
   option->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   if (f.positional && f.kind == FlagKind::list) option->expected(-1);
   return option->allow_extra_args(f.positional && f.kind == FlagKind::list);
@@ -103,10 +139,11 @@ CLI::Option* add(CLI::App& app, const Flag& f) {
 
 std::string Flag::spelling() const { return positional ? upper(kebab(name)) : "--" + kebab(name); }
 
-bool parse_bool(std::string_view flag, const std::string& text) {
+bool parse_bool(std::string_view flag, const std::string& given) {
+  const std::string text = lower(given);
   if (text == "true" || text == "1" || text == "yes" || text == "on") return true;
   if (text == "false" || text == "0" || text == "no" || text == "off" || text == "-1") return false;
-  bad_value(flag, "true or false", text);
+  bad_value(flag, "true or false", given);
 }
 
 int64_t parse_int(std::string_view flag, const std::string& text) {
@@ -132,7 +169,8 @@ void parse_flags(const std::vector<Flag>& flags, const std::vector<std::string>&
   std::vector<CLI::Option*> options;
   for (const Flag& f : flags) options.push_back(add(app, f));
   try {
-    app.parse(std::vector<std::string>(args.rbegin(), args.rend()));  // CLI11 takes them last first
+    const std::vector<std::string> joined = with_joined_switches(flags, args);
+    app.parse(std::vector<std::string>(joined.rbegin(), joined.rend()));  // CLI11 takes them last first
   } catch (const CLI::ParseError& e) {
     throw Error(ErrorKind::usage, e.what());
   }

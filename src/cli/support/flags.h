@@ -2,8 +2,9 @@
 //   static constexpr std::string_view positional[] = {"model"};   given without a flag, in this order
 //   static constexpr std::string_view required[] = {"out"};       flags that must be given
 //   static constexpr std::pair<std::string_view, std::string_view> aliases[] = {{"learning_rate", "lr"}};   other names of flags
-// bool -> --x / --no-x; int64_t, double, std::string -> --x VALUE (the last one counts); std::vector<std::string> -> repeatable;
+// bool -> --x, --x True, --x False, --no-x; int64_t, double, std::string -> --x VALUE (the last one counts); std::vector<std::string> -> repeatable;
 // std::optional of these: no default. A positional is required when it is a string or list whose default is empty.
+// All are read with - and with _ between their words.
 // A member `std::vector<std::string> given` gets the names of the flags that were given.
 #pragma once
 
@@ -28,7 +29,7 @@ struct Flag {
   std::string fallback;  // default as text; empty: none
   FlagKind kind = FlagKind::text;
   bool positional = false, required = false;
-  std::vector<std::string> aliases = {};  // as in the struct; spelled with - or with _
+  std::vector<std::string> aliases = {};  // as in the struct
   // Stores the given values (at least one); a value that does not fit is Error(usage).
   std::function<void(const std::vector<std::string>&)> set;
 
