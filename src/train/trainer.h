@@ -54,6 +54,7 @@ class Trainer {
 
   const std::vector<Parameter>& parameters() const { return parameters_; }
   int64_t steps() const { return optimizer_.steps(); }
+  const AdamW& optimizer() const { return optimizer_; }
 
   // What a checkpoint holds, whatever the number of processes: on the first process, each parameter's whole state with the fp32 weight as
   // its master, in order.
