@@ -3,6 +3,7 @@
 #include <ATen/TensorOperators.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 
 #include "base/error.h"
@@ -42,19 +43,28 @@ TEST(Experts, FirstGradientWithRouterLossesEqualsTransformers) {
   EXPECT_NEAR(step.routers.z, golden.floats("routers")[1], kTolerance);
 }
 
+// differs: an expert that no token of a step chose stays as it is. The reference holds experts in one tensor, so that such an expert goes on
+// by its momentum; from then on the runs are a little apart.
 TEST(Experts, TenStepsWithRouterLossesFollowTransformers) {
   const Golden golden("qwen3_moe");
   const RouterLoss c = coefficients(golden);
   const auto losses = golden.floats("losses"), norms = golden.floats("norms"), routers = golden.floats("routers");
   Started run = start("qwen3_moe", golden, {.routers = c});
   const auto batches = run.alone();
+  double tolerance = kTolerance;
+  size_t together = 0;  // steps before an expert was idle
   for (size_t i = 0; i < losses.size(); ++i) {
+    Trainer::Step same;
+    const auto grads = run.trainer->gradients(batches, same);
     const Trainer::Step step = run.trainer->step(batches);
-    EXPECT_NEAR(total(step, c), losses[i], kTolerance * losses[i]) << "step " << i;
-    EXPECT_NEAR(step.grad_norm, norms[i], 10 * kTolerance * norms[i]) << "step " << i;
-    EXPECT_NEAR(step.routers.aux, routers[2 * i], kTolerance * routers[2 * i]) << "step " << i;
-    EXPECT_NEAR(step.routers.z, routers[2 * i + 1], kTolerance * routers[2 * i + 1]) << "step " << i;
+    EXPECT_NEAR(total(step, c), losses[i], tolerance * losses[i]) << "step " << i;
+    EXPECT_NEAR(step.grad_norm, norms[i], 10 * tolerance * norms[i]) << "step " << i;
+    EXPECT_NEAR(step.routers.aux, routers[2 * i], tolerance * routers[2 * i]) << "step " << i;
+    EXPECT_NEAR(step.routers.z, routers[2 * i + 1], tolerance * routers[2 * i + 1]) << "step " << i;
+    if (std::any_of(grads.begin(), grads.end(), [](const at::Tensor& g) { return !g.defined(); })) tolerance = 10 * kTolerance;
+    together += tolerance == kTolerance;
   }
+  EXPECT_GE(together, 5u);
 }
 
 TEST(Experts, APassOfSeveralSamplesIsBalancedAsOneOverAllItsRows) {
@@ -94,7 +104,8 @@ TEST(Experts, LanesWithASampleEachAndCheckpointsGiveTheGradientsOfSamplesAlone) 
     EXPECT_NEAR(other.routers.z, step.routers.z, 1e-6);
     for (size_t p = 0; p < grads.size(); ++p) {
       ASSERT_EQ(grads[p].defined(), wanted[p].defined());
-      if (grads[p].defined()) EXPECT_LT(error_of(grads[p], wanted[p]), kTolerance) << run.trainer->parameters()[p].name << " checkpointing " << checkpointing;
+      if (!grads[p].defined()) continue;
+      EXPECT_LT(error_of(grads[p], wanted[p]), kTolerance) << run.trainer->parameters()[p].name << " checkpointing " << checkpointing;
     }
   }
 }
