@@ -117,7 +117,7 @@ std::string BenchReport::to_text() const {
                    decode.work.weight_bytes / decode.seconds.median * 1e-9, human_bytes(static_cast<double>(weight_bytes)));
   if (vision) {
     t += milliseconds(fmt::format("vision of {}", image).c_str(), *vision) + compute_share(*vision, limits);
-    t += milliseconds(fmt::format("first token after it ({})", first_token->tokens).c_str(), *first_token) + compute_share(*first_token, limits);
+    t += milliseconds(fmt::format("first token, prompt of {}", first_token->tokens).c_str(), *first_token) + compute_share(*first_token, limits);
   }
   t += "\n";
   t += random ? fmt::format("weights drawn in            {:.2f} s\n", packed_seconds)
