@@ -1,5 +1,5 @@
-// Attention per sequence: ATen's blocked kernel where its masks fit, an explicit mask otherwise, plain products for single queries; heads
-// are spread over our own threads.
+// Attention per sequence. Inference in fp32 runs through kernels/attn (attend_kernel.h). What is left, graphs and 16-bit activations, goes to
+// ATen's blocked kernel where its masks fit, else to an explicit mask, and single queries to plain products; heads are spread over our own threads.
 #include "nn/attend.h"
 
 #include <ATen/TensorOperators.h>
@@ -19,6 +19,7 @@
 
 #include "base/error.h"
 #include "base/threads.h"
+#include "nn/attend_kernel.h"
 #include "nn/describe.h"
 #include "nn/kv_cache.h"
 
@@ -161,6 +162,7 @@ at::Tensor attend(const at::Tensor& q_in, const at::Tensor& k_in, const at::Tens
   const bool cached = !pass.caches.empty() && !bounds;
   check(!cached || pass.caches.size() + 1 == b.size(), "attend: one cache per sequence");
   const profile::Span span("attention", [&] { return describe_attention(q, k, v, site, b, pass, cached); });
+  if (attends_in_kernels(q, k, v)) return attend_in_kernels(q, k, v, site, scale, b, cached ? pass.caches : std::vector<KvCache*>{});
   if (at::GradMode::is_enabled() && (q.requires_grad() || k.requires_grad() || v.requires_grad()) && !cached && b.size() > 2) {
     int64_t longest = 0;
     for (size_t s = 0; s + 1 < b.size(); ++s) longest = std::max(longest, b[s + 1] - b[s]);

@@ -4,10 +4,24 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstring>
 
 #include "base/error.h"
 
 namespace statera {
+namespace {
+
+// rows [T, K, d] into `to` from row `at` on. A step's single row is not worth an operator.
+void put(const at::Tensor& rows, at::Tensor& to, int64_t at) {
+  if (rows.is_contiguous() && rows.scalar_type() == to.scalar_type()) {
+    std::memcpy(static_cast<std::byte*>(to.mutable_data_ptr()) + static_cast<size_t>(at * to.stride(0)) * to.element_size(), rows.const_data_ptr(), rows.nbytes());
+  } else {
+    to.narrow(0, at, rows.size(0)).copy_(rows);
+  }
+}
+
+}  // namespace
 
 std::pair<at::Tensor, at::Tensor> KvCache::append(int64_t layer, const at::Tensor& k, const at::Tensor& v) {
   Layer& l = layers_.at(static_cast<size_t>(layer));
@@ -24,8 +38,8 @@ std::pair<at::Tensor, at::Tensor> KvCache::append(int64_t layer, const at::Tenso
     l.k = nk;
     l.v = nv;
   }
-  l.k.narrow(0, l.length, k.size(0)).copy_(k);
-  l.v.narrow(0, l.length, v.size(0)).copy_(v);
+  put(k, l.k, l.length);
+  put(v, l.v, l.length);
   l.length = need;
   return {l.k.narrow(0, 0, need), l.v.narrow(0, 0, need)};
 }

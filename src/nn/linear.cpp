@@ -11,6 +11,7 @@
 #include "base/rng.h"
 #include "nn/describe.h"
 #include "nn/dropout.h"
+#include "nn/elementwise.h"
 
 namespace statera {
 
@@ -31,7 +32,7 @@ at::Tensor Linear::operator()(const at::Tensor& x_in, const Pass& pass) const {
   if (s.input_rotation.defined()) x = at::matmul(x, s.input_rotation.to(x.scalar_type()));
   if (pass.tap) pass.tap->input(s, x, pass);
   at::Tensor y = s.weight->apply(x, s.act ? &*s.act : nullptr);
-  if (s.bias.defined()) y = y + s.bias.to(y.scalar_type());
+  if (s.bias.defined()) y = add_bias(std::move(y), s.bias);
   if (s.adapter) {
     const Adapter& a = *s.adapter;
     const at::Tensor read = a.dropout > 0 ? drop(x, a.dropout, mix64(a.draw ^ hash_name(s.path))) : x;

@@ -2,15 +2,10 @@
 #include "nn/mlp.h"
 
 #include <ATen/TensorOperators.h>
-#include <ATen/ops/gelu.h>
-#include <ATen/ops/relu.h>
-#include <ATen/ops/sigmoid.h>
-#include <ATen/ops/silu.h>
 
 #include <utility>
 
 #include "base/error.h"
-#include "nn/describe.h"
 
 namespace statera {
 
@@ -21,18 +16,6 @@ Activation parse_activation(const std::string& name) {
   if (name == "quick_gelu") return Activation::quick_gelu;
   if (name == "relu") return Activation::relu;
   throw Error(ErrorKind::unsupported, "config.json: hidden_act \"" + name + "\" is not known (silu, gelu, gelu_pytorch_tanh, quick_gelu, relu)");
-}
-
-at::Tensor activate(Activation kind, const at::Tensor& x) {
-  const profile::Span span("activation", [&] { return describe_elementwise(x); });
-  switch (kind) {
-    case Activation::silu: return at::silu(x);
-    case Activation::gelu: return at::gelu(x);
-    case Activation::gelu_tanh: return at::gelu(x, "tanh");
-    case Activation::quick_gelu: return x * at::sigmoid(x * 1.702);
-    case Activation::relu: return at::relu(x);
-  }
-  throw Bug("unnamed Activation");
 }
 
 GatedMlp::GatedMlp(const Scope& scope, int64_t hidden, int64_t intermediate, Activation act, Bias bias, bool packed, const GatedMlpNames& names)
@@ -49,10 +32,10 @@ GatedMlp::GatedMlp(const Scope& scope, int64_t hidden, int64_t intermediate, Act
 at::Tensor GatedMlp::inner(at::Tensor x, const Pass& pass) const {
   if (gate_up_proj_) {
     at::Tensor both = gate_up_proj_(x, pass);
-    return activate(act_, both.slice(-1, 0, intermediate_)) * both.slice(-1, intermediate_, 2 * intermediate_);
+    return activate_times(act_, both.slice(-1, 0, intermediate_), both.slice(-1, intermediate_, 2 * intermediate_));
   }
-  at::Tensor gate = activate(act_, gate_proj_(x, pass));
-  return gate * up_proj_(x, pass);
+  at::Tensor gate = gate_proj_(x, pass);
+  return activate_times(act_, std::move(gate), up_proj_(x, pass));
 }
 
 at::Tensor GatedMlp::operator()(at::Tensor x, const Pass& pass) const {

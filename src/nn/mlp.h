@@ -5,16 +5,15 @@
 
 #include <string>
 
+#include "nn/elementwise.h"
 #include "nn/linear.h"
 #include "nn/scope.h"
 #include "nn/topology.h"
 
 namespace statera {
 
-enum class Activation { silu, gelu, gelu_tanh, quick_gelu, relu };
 // hidden_act of a config; Error(unsupported) for an unknown name.
 Activation parse_activation(const std::string& name);
-at::Tensor activate(Activation kind, const at::Tensor& x);
 
 // What a family calls the three layers.
 struct GatedMlpNames {

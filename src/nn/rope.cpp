@@ -18,6 +18,7 @@
 
 #include "base/error.h"
 #include "nn/describe.h"
+#include "nn/elementwise.h"
 #include "nn/fused.h"
 
 namespace statera {
@@ -218,6 +219,7 @@ at::Tensor apply_rope(const at::Tensor& x, const at::Tensor& cos_TR, const at::T
   const profile::Span span("rotary", [&] { return describe_elementwise(x); });
   const int64_t r = cos_TR.size(1), d = x.size(2);
   if (r == d && trains_in_fp32(x, cos_TR)) return fused_rope(x, cos_TR, sin_TR);
+  if (kernel_reads(x) && kernel_reads(cos_TR) && kernel_reads(sin_TR)) return kernel_rope(x, cos_TR, sin_TR);
   at::Tensor cos = cos_TR.to(x.scalar_type()).unsqueeze(1), sin = sin_TR.to(x.scalar_type()).unsqueeze(1);
   at::Tensor part = r == d ? x : x.slice(2, 0, r);
   at::Tensor turned = at::cat({-part.slice(2, r / 2, r), part.slice(2, 0, r / 2)}, 2);

@@ -51,7 +51,10 @@ class Dense : public WeightRep {
     const float* from = x.const_data_ptr<float>();
     float* to = y.mutable_data_ptr<float>();
     const hg::Matrix w{.data = W_.const_data_ptr(), .type = kernel_type(W_.scalar_type()), .n = N, .k = K, .ldw = W_.stride(0)};
-    parallel_for(N, hg::kRowBlock, [&](int64_t begin, int64_t end) { hg::matmul(from, K, T, w, nullptr, to, N, begin, end); });
+    // Of many rows every piece makes a copy for itself: two pieces a thread then, where else more would even out the threads.
+    const int64_t pieces = T > hg::kMaxDecodeRows ? 2 * num_threads() : N;
+    parallel_for(N, std::max<int64_t>(hg::kRowBlock, N / pieces / hg::kRowBlock * hg::kRowBlock),
+                 [&](int64_t begin, int64_t end) { hg::matmul(from, K, T, w, nullptr, to, N, begin, end); });
     return y;
   }
   // A matrix that lies with inputs as rows (fused experts): some outputs at a time are turned over into a buffer that stays in cache.

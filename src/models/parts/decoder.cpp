@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/profile.h"
+#include "nn/elementwise.h"
 
 namespace statera {
 
@@ -150,8 +151,8 @@ at::Tensor Decoder::mix(const Layer& l, const at::Tensor& x, const Pass& pass) c
 at::Tensor Decoder::block(int64_t i, const at::Tensor& h_TH, Pass& pass) const {
   const Layer& l = layers_[static_cast<size_t>(i)];
   at::Tensor h = i > 0 ? add_deepstack(h_TH, static_cast<size_t>(i - 1), pass) : h_TH;
-  h = h + l.o_proj(mix(l, l.input_layernorm(h), pass), pass);
-  return h + feed_forward(l, l.post_attention_layernorm(h), pass);
+  h = sum(h, l.o_proj(mix(l, l.input_layernorm(h), pass), pass));
+  return sum(h, feed_forward(l, l.post_attention_layernorm(h), pass));
 }
 
 at::Tensor Decoder::leave(const at::Tensor& h_TH, const Pass& pass) const {

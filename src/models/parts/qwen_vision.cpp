@@ -16,6 +16,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "nn/elementwise.h"
 #include "nn/rope.h"
 
 namespace statera {
@@ -242,8 +243,8 @@ at::Tensor QwenVision::feed(const Layer& l, const at::Tensor& x, const Pass& pas
 
 at::Tensor QwenVision::block(int64_t i, const at::Tensor& h_in, Pass& pass) const {
   const Layer& l = layers_[static_cast<size_t>(i)];
-  at::Tensor h = h_in + l.proj(mix(i, normed(l.norm1, h_in), pass), pass);
-  h = h + feed(l, normed(l.norm2, h), pass);
+  at::Tensor h = sum(h_in, l.proj(mix(i, normed(l.norm1, h_in), pass), pass));
+  h = sum(h, feed(l, normed(l.norm2, h), pass));
   const auto& taps = c_.deepstack_visual_indexes;
   if (auto it = std::find(taps.begin(), taps.end(), i); it != taps.end()) {
     pass.side->deepstack_VH.push_back(tapped(static_cast<size_t>(it - taps.begin()), h, pass));
