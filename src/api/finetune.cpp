@@ -41,7 +41,7 @@ std::string refusal(const DataReport& report, const TrainData& data) {
 class Run {
  public:
   Run(const FinetuneOptions& options, const MediaFlags& media, const ProgressSink& sink, const std::atomic<bool>* cancel)
-      : o_(options), media_(media), sink_(sink), cancel_(cancel), loaded_(open_model(options.model, {options.dtype})) {
+      : o_(options), media_(media), sink_(sink), cancel_(cancel), loaded_(open_model(options.model, {.dtype = options.dtype})) {
     parts_ = read_prompt_parts(loaded_.checkpoint.directory(), *loaded_.model);
     if (!parts_.tokenizer || !parts_.chat_template)
       throw Error(ErrorKind::not_found, options.model + ": training on conversations needs a tokenizer and a chat template");

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/strings.h"
 #include "kernels/cpu.h"
+#include "nn/compute.h"
 
 namespace statera {
 
@@ -48,6 +49,7 @@ Loaded open_model(const std::string& directory, const LoadOptions& options) {
   const std::string config = out.checkpoint.directory() + "/config.json";
   const ModelType& type = with_context(config, [&]() -> const ModelType& { return model_type(out.checkpoint.config()); });
   const at::ScalarType dtype = parse_dtype(options.dtype);
+  const Compute compute = parse_compute(options.compute);
   try {
     kernels::active_isa();  // a wrong STATERA_ISA is said here, not inside a kernel
   } catch (const std::runtime_error& e) {
@@ -57,6 +59,7 @@ Loaded open_model(const std::string& directory, const LoadOptions& options) {
   CheckpointSource source(out.checkpoint, type);
   out.model = type.make(out.checkpoint.config(), source);
   out.model->dtype = dtype;
+  with_context(out.checkpoint.directory(), [&] { set_compute(out.model->params, compute); });
   auto unexpected = source.unexpected();
   if (!unexpected.empty()) {
     const size_t count = unexpected.size();

@@ -49,6 +49,7 @@ at::Tensor GatedMlp::inner(at::Tensor x, const Pass& pass) const {
     at::Tensor both = gate_up_proj_(x, pass);
     return activate(act_, both.slice(-1, 0, intermediate_)) * both.slice(-1, intermediate_, 2 * intermediate_);
   }
+  if (auto both = together({&gate_proj_, &up_proj_}, x, pass)) return activate(act_, (*both)[0]) * (*both)[1];
   at::Tensor gate = activate(act_, gate_proj_(x, pass));
   return gate * up_proj_(x, pass);
 }
