@@ -15,6 +15,7 @@
 #include "base/heap.h"
 #include "base/rng.h"
 #include "base/strings.h"
+#include "nn/compute.h"
 
 namespace statera {
 namespace {
@@ -29,9 +30,10 @@ std::optional<Rounding> rounding_of(const BenchOptions& o, const ModelType& type
 }
 
 std::string precision_of(const BenchOptions& o) {
-  if (!o.w_bits) return o.model ? "weights as stored" : "weights as the config says";
+  const std::string compute = "; compute " + o.compute;
+  if (!o.w_bits) return (o.model ? "weights as stored" : "weights as the config says") + compute;
   const int64_t group = o.w_group.value_or(o.a_bits == 8 ? -1 : 128);
-  return fmt::format("{}-bit weights in {}{}", *o.w_bits, group > 0 ? fmt::format("groups of {}", group) : "rows", o.a_bits == 8 ? ", 8-bit activations" : "");
+  return fmt::format("{}-bit weights in {}{}", *o.w_bits, group > 0 ? fmt::format("groups of {}", group) : "rows", o.a_bits == 8 ? ", 8-bit activations" : "") + compute;
 }
 
 // Refused before anything is drawn. Rounded weights are counted with a scale of 2 bytes a group.
@@ -69,6 +71,7 @@ Loaded draw_model(const BenchOptions& o) {
   Loaded out;
   out.model = type.make(config, rounded ? static_cast<WeightSource&>(*rounded) : random);
   out.model->dtype = activations;
+  with_context(name, [&] { set_compute(out.model->params, parse_compute(o.compute)); });
   out.made_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return out;
 }
@@ -107,6 +110,7 @@ BenchModel open_bench_model(const BenchOptions& o) {
   }
   LoadOptions load;
   load.dtype = o.dtype;
+  load.compute = o.compute;
   if (!o.w_bits) {
     out.loaded = open_model(*o.model, load);
     return out;

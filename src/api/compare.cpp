@@ -253,7 +253,8 @@ void require_equal_vocabularies(const CompareOptions& options, const Model& a) {
 CompareReport run(const CompareOptions& options, const ProgressSink& sink) {
   c10::InferenceMode no_gradients;
   const auto start = std::chrono::steady_clock::now();
-  const LoadOptions load{options.dtype};
+  LoadOptions load;
+  load.dtype = options.dtype;
   return_freed_memory();  // of A, before B needs as much
   const Loaded a = open_model(options.a, load);
   release_pages(a);
@@ -269,6 +270,7 @@ CompareReport run(const CompareOptions& options, const ProgressSink& sink) {
     progress.advance(1, "A " + sequences.name(i));
   }
   keep_head(a);
+  load.compute = options.compute;
   const Loaded b = open_model(options.b, load);
   release_pages(b);
   parts.model = b.model.get();

@@ -15,7 +15,7 @@
 namespace statera {
 
 struct CompareOptions {
-  std::string a, b, dtype = "fp32", scratch;
+  std::string a, b, dtype = "fp32", compute = "exact", scratch;
   std::vector<std::string> data, messages;
   int64_t max_length = 0, limit = 0;
   MediaFlags media;
@@ -32,6 +32,7 @@ struct CompareOptions {
     v("limit", limit, "sequences of each file of --data; 0: all");
     v("scratch", scratch, "folder for temporary results (4 bytes per token and hidden unit); the system's when not given");
     v("dtype", dtype, "of activations: fp32, bf16 or fp16; weights keep their stored precision");
+    v("compute", compute, "how B's low-bit weights meet activations: exact, int8 (rounded to 8 bits, products in integers), or auto: int8 for layers that can; A's are exact");
     media.fields(v);
   }
 };

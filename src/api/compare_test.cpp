@@ -66,6 +66,30 @@ TEST(Compare, CheckpointWithItselfDivergesByNothing) {
   expect_equal(compare(o).total);
 }
 
+TEST(Compare, IntegersOfActivationsCostLittleBesideTheRoundingOfWeights) {
+  TempDir dir;
+  const std::string w4 = quantized(dir, 4);
+  CompareOptions o = with(w4);
+  const double weights = compare(o).total.kl_mean();
+  o.a = w4;
+  o.compute = "int8";
+  const double activations = compare(o).total.kl_mean();
+  EXPECT_GT(activations, 0);
+  EXPECT_LT(activations, weights / 10);
+  o.compute = "auto";
+  EXPECT_EQ(compare(o).total.kl_mean(), activations);
+}
+
+TEST(Compare, IntegersNeedLowBitWeights) {
+  CompareOptions o = with(kModel);
+  o.compute = "int8";
+  EXPECT_EQ(fault([&] { compare(o); }).find("unsupported: " + kModel + ": no layer has low-bit weights"), 0u) << fault([&] { compare(o); });
+  o.compute = "int4";
+  EXPECT_EQ(fault([&] { compare(o); }), "usage: unknown compute \"int4\" (auto, exact or int8)");
+  o.compute = "auto";
+  expect_equal(compare(o).total);
+}
+
 TEST(Compare, CoarserRoundingDivergesMore) {
   TempDir dir;
   double before = 0;

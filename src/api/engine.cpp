@@ -26,6 +26,7 @@ Engine Engine::open(const EngineOptions& options) {
     s->options = options;
     LoadOptions load;
     load.dtype = options.dtype;
+    load.compute = options.compute;
     s->loaded = open_model(options.model, load);
     const Model& model = *s->loaded.model;
     s->parts = read_prompt_parts(options.model, model);

@@ -145,6 +145,7 @@ Json settings_of(const EvaluateOptions& options, const Entry& entry, const TaskJ
   if (!entry.field.empty()) out.set("field", entry.field);
   out.set("version", kVersion);
   out.set("dtype", options.dtype);
+  out.set("compute", options.compute);
   out.set("max_running", options.max_running);
   out.set("prefill_tokens", options.prefill_tokens);
   const Json task = entry.task->settings(job);
@@ -195,6 +196,7 @@ EvaluateReport run(const EvaluateOptions& options, const ProgressSink& sink, con
   c10::InferenceMode no_gradients;
   LoadOptions load;
   load.dtype = options.dtype;
+  load.compute = options.compute;
   const Loaded loaded = open_model(options.model, load);
   const PromptParts parts = read_prompt_parts(options.model, *loaded.model);
   TaskJob job{*loaded.model,

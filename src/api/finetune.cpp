@@ -56,7 +56,7 @@ class Run {
  public:
   Run(const FinetuneOptions& options, const MediaFlags& media, const ProgressSink& sink, const std::atomic<bool>* cancel, const Ranks& ranks)
       : o_(options), media_(media), sink_(ranks.first() ? sink : ProgressSink{}), cancel_(cancel), ranks_(ranks),
-        loaded_(open_model(options.model, {options.dtype})) {
+        loaded_(open_model(options.model, {.dtype = options.dtype})) {
     parts_ = read_prompt_parts(loaded_.checkpoint.directory(), *loaded_.model);
     if (!parts_.tokenizer || !parts_.chat_template)
       throw Error(ErrorKind::not_found, options.model + ": training on conversations needs a tokenizer and a chat template");

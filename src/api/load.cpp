@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/strings.h"
 #include "kernels/cpu.h"
+#include "nn/compute.h"
 
 namespace statera {
 
@@ -64,11 +65,13 @@ Loaded open_model(const std::string& directory, const LoadOptions& options, cons
   const std::string config = out.checkpoint.directory() + "/config.json";
   const ModelType& type = with_context(config, [&]() -> const ModelType& { return model_type(out.checkpoint.config()); });
   const at::ScalarType dtype = parse_dtype(options.dtype);
+  const Compute compute = parse_compute(options.compute);
   prepare_inference();
   CheckpointSource source(out.checkpoint, type);
   const std::unique_ptr<WeightSource> around = through ? through(source, type, out.checkpoint.config()) : nullptr;
   out.model = type.make(out.checkpoint.config(), around ? *around : source);
   out.model->dtype = dtype;
+  with_context(out.checkpoint.directory(), [&] { set_compute(out.model->params, compute); });
   out.mapped_seconds = std::chrono::duration<double>(mapped - start).count();
   out.made_seconds = std::chrono::duration<double>(Clock::now() - mapped).count();
   auto unexpected = source.unexpected();

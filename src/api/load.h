@@ -8,9 +8,11 @@ namespace statera {
 
 struct LoadOptions {
   std::string dtype = "fp32";  // of activations: "fp32", "bf16", "fp16"; weights keep the precision they are stored in
+  std::string compute = "exact";  // "exact", "int8", "auto": nn/compute.h
   template <class V>
   void fields(V& v) {
     v("dtype", dtype, "of activations: fp32, bf16 or fp16; weights keep their stored precision");
+    v("compute", compute, "how low-bit weights meet activations: exact, int8 (rounded to 8 bits, products in integers), or auto: int8 for layers that can");
   }
 };
 

@@ -22,7 +22,7 @@ struct Loaded {
 
 // Opens a checkpoint directory and makes its model; weights are mapped, not read. Errors: what Checkpoint::open says; Error(unsupported)
 // for an unknown model_type, quantization or a weight that is no known type; Error(bad_file) for missing or misshapen tensors;
-// Error(usage) for an unknown dtype. Tensors that the model does not use are logged as one warning.
+// Error(usage) for an unknown dtype or compute; Error(unsupported) where compute is "int8" and the weights cannot. Tensors that the model does not use are logged as one warning.
 // `through`: makes a source around the checkpoint's, from which the model then takes its weights.
 using ThroughSource = std::function<std::unique_ptr<WeightSource>(WeightSource& checkpoint, const ModelType& type, const Json& config)>;
 Loaded open_model(const std::string& directory, const LoadOptions& options, const ThroughSource& through = {});

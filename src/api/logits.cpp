@@ -73,6 +73,7 @@ LogitsReport run(const LogitsOptions& options) {
   c10::InferenceMode no_gradients;
   LoadOptions load;
   load.dtype = options.dtype;
+  load.compute = options.compute;
   Loaded loaded = open_model(options.model, load);
   const Model& model = *loaded.model;
   ForwardInputs in = inputs_of(options, model);

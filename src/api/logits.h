@@ -12,7 +12,7 @@
 namespace statera {
 
 struct LogitsOptions {
-  std::string model, messages, inputs, out, dtype = "fp32";
+  std::string model, messages, inputs, out, dtype = "fp32", compute = "exact";
   bool hidden = false;
   MediaFlags media;
   static constexpr std::string_view positional[] = {"model"};
@@ -25,6 +25,7 @@ struct LogitsOptions {
     v("out", out, "safetensors file to write");
     v("hidden", hidden, "write hidden states, too");
     v("dtype", dtype, "of activations: fp32, bf16 or fp16; weights keep their stored precision");
+    v("compute", compute, "how low-bit weights meet activations: exact, int8 (rounded to 8 bits, products in integers), or auto: int8 for layers that can");
     media.fields(v);
   }
 };

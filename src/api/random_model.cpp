@@ -87,7 +87,7 @@ Weight RoundingSource::linear(const std::string& path, int64_t out, int64_t in, 
   if (!plan_.paths.contains(path)) return w;
   if (act || w->unpack()) throw Error(ErrorKind::usage, "--w-bits: layer " + path + " is quantized already");
   act = plan_.act;
-  return make_packed(round_rows(w->dense(), plan_.spec), act.has_value());
+  return make_packed(round_rows(w->dense(), plan_.spec));
 }
 
 }  // namespace statera

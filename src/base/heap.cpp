@@ -2,11 +2,13 @@
 #include "base/heap.h"
 
 #include <malloc.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <new>
 
 namespace statera {
 
@@ -28,6 +30,14 @@ uint64_t memory_of_machine() {
     }
   }
   return bytes;
+}
+
+void* large_memory(uint64_t bytes) {
+  constexpr uint64_t kHuge = uint64_t{2} << 20;
+  void* memory = nullptr;
+  if (::posix_memalign(&memory, bytes >= kHuge ? kHuge : 64, std::max<uint64_t>(bytes, 1)) != 0) throw std::bad_alloc();
+  if (bytes >= kHuge) ::madvise(memory, bytes / kHuge * kHuge, MADV_HUGEPAGE);  // a wish: what the system does not offer costs nothing
+  return memory;
 }
 
 void use_huge_pages() { ::setenv("THP_MEM_ALLOC_ENABLE", "1", /*overwrite=*/0); }  // read by LibTorch's allocator

@@ -17,4 +17,8 @@ uint64_t memory_of_machine();
 // the environment stays.
 void use_huge_pages();
 
+// Memory of `bytes` at a multiple of 64, of huge pages where it is large and the system offers them; std::bad_alloc when there is none.
+// For what is kept: weights. Freed by std::free.
+void* large_memory(uint64_t bytes);
+
 }  // namespace statera

@@ -24,6 +24,16 @@ profile::Description describe_linear(const LinearSite& site, const at::Tensor& x
   return d;
 }
 
+profile::Description describe_together(std::initializer_list<const Linear*> layers, const at::Tensor& x) {
+  profile::Description all;
+  for (const Linear* layer : layers) {
+    profile::Description one = describe_linear(layer->site(), x);
+    all.name = all.name.empty() ? one.name : all.name + "+" + one.name.substr(one.name.rfind('.') + 1);
+    all.work += one.work;
+  }
+  return all;
+}
+
 profile::Description describe_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttendSite& site,
                                         const SequenceBounds& bounds, const Pass& pass, bool cached) {
   const auto heads = static_cast<double>(q.size(1)), groups = static_cast<double>(k.size(1)), widths = static_cast<double>(k.size(2) + v.size(2));

@@ -4,8 +4,11 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <initializer_list>
+
 #include "base/profile.h"
 #include "nn/attend.h"
+#include "nn/linear.h"
 #include "nn/pass.h"
 #include "nn/site.h"
 
@@ -13,6 +16,8 @@ namespace statera {
 
 // x [..., K] through a linear layer: 2 T N K; x, y and the weight as it is held. Named by its path.
 profile::Description describe_linear(const LinearSite& site, const at::Tensor& x);
+// Several that read the same x in one run. Named by their paths: "layers.0.self_attn.q_proj+k_proj+v_proj".
+profile::Description describe_together(std::initializer_list<const Linear*> layers, const at::Tensor& x);
 // Attention of every sequence in `bounds`, over its cached keys too: 2 (d + dv) for each query head and key it may see; q, k, v and the
 // output once, cached keys and values included.
 profile::Description describe_attention(const at::Tensor& q_TNd, const at::Tensor& k_TKd, const at::Tensor& v_TKd, const AttendSite& site,

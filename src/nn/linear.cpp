@@ -4,8 +4,11 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/abs.h>
 #include <ATen/ops/amax.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/matmul.h>
+
+#include <utility>
 
 #include "base/error.h"
 #include "base/rng.h"
@@ -15,34 +18,76 @@
 
 namespace statera {
 
-at::Tensor fake_quantize(const at::Tensor& x_TK, const ActQuant& act) {
-  const double half = 1 << (act.bits - 1);
-  at::Tensor x = x_TK.to(at::kFloat);
+namespace {
+
+at::Tensor rounded(const at::Tensor& x, double half) {
   at::Tensor scale = at::amax(at::abs(x), {-1}, true) / (half - 0.5);
   at::Tensor codes = (x / scale.clamp_min(1e-30)).round().clamp(-half, half - 1);
-  return (codes * scale).to(x_TK.scalar_type());
+  return codes * scale;
+}
+
+at::Tensor as_rows(const at::Tensor& x) { return x.dim() == 2 ? x : x.reshape({-1, x.size(-1)}); }
+
+// Rows of y in the shape of x.
+at::Tensor shaped_as(const at::Tensor& x, const at::Tensor& y) {
+  if (x.dim() == 2) return y;
+  std::vector<int64_t> shape = x.sizes().vec();
+  shape.back() = y.size(1);
+  return y.reshape(shape);
+}
+
+// What follows the product: bias and adapter.
+at::Tensor completed(const LinearSite& s, const at::Tensor& x, at::Tensor y) {
+  if (s.bias.defined()) y = add_bias(std::move(y), s.bias);
+  if (!s.adapter) return y;
+  const Adapter& a = *s.adapter;
+  const at::Tensor read = a.dropout > 0 ? drop(x, a.dropout, mix64(a.draw ^ hash_name(s.path))) : x;
+  return y + at::linear(at::linear(read, a.A.to(x.scalar_type())), a.B.to(x.scalar_type())) * a.scale;
+}
+
+}  // namespace
+
+at::Tensor fake_quantize(const at::Tensor& x_TK, const ActQuant& act) {
+  const double half = 1 << (act.bits - 1);
+  const int64_t T = x_TK.size(0), K = x_TK.size(1), group = act.group, whole = group > 0 ? K / group * group : 0;
+  const at::Tensor x = x_TK.to(at::kFloat);
+  if (group <= 0 || group >= K) return rounded(x, half).to(x_TK.scalar_type());
+  at::Tensor y = rounded(x.slice(1, 0, whole).reshape({T, whole / group, group}), half).reshape({T, whole});
+  if (whole < K) y = at::cat({y, rounded(x.slice(1, whole, K), half)}, 1);
+  return y.to(x_TK.scalar_type());
 }
 
 at::Tensor Linear::operator()(const at::Tensor& x_in, const Pass& pass) const {
   const LinearSite& s = *site_;
   check(s.weight != nullptr, "linear layer without weights");
   const profile::Span span("linear", [&] { return describe_linear(s, x_in); });
-  at::Tensor x = x_in.dim() == 2 ? x_in : x_in.reshape({-1, x_in.size(-1)});
+  at::Tensor x = as_rows(x_in);
   check(x.size(1) == s.in, s.path);
   if (s.input_rotation.defined()) x = at::matmul(x, s.input_rotation.to(x.scalar_type()));
   if (pass.tap) pass.tap->input(s, x, pass);
-  at::Tensor y = s.weight->apply(x, s.act ? &*s.act : nullptr);
-  if (s.bias.defined()) y = add_bias(std::move(y), s.bias);
-  if (s.adapter) {
-    const Adapter& a = *s.adapter;
-    const at::Tensor read = a.dropout > 0 ? drop(x, a.dropout, mix64(a.draw ^ hash_name(s.path))) : x;
-    y = y + at::linear(at::linear(read, a.A.to(x.scalar_type())), a.B.to(x.scalar_type())) * a.scale;
-  }
+  at::Tensor y = completed(s, x, s.weight->apply(x, s.act ? &*s.act : nullptr));
   if (pass.tap) pass.tap->linear(s, x, y, pass);
-  if (x_in.dim() == 2) return y;
-  std::vector<int64_t> shape = x_in.sizes().vec();
-  shape.back() = s.out;
-  return y.reshape(shape);
+  return shaped_as(x_in, y);
+}
+
+// A tap may stop a layer before it is computed, and a rotated input is another input: such layers are called one by one.
+std::optional<std::vector<at::Tensor>> together(std::initializer_list<const Linear*> layers, const at::Tensor& x_in, const Pass& pass) {
+  if (pass.tap) return std::nullopt;
+  std::vector<const WeightRep*> weights;
+  const LinearSite& first = (*layers.begin())->site();
+  for (const Linear* l : layers) {
+    const LinearSite& s = l->site();
+    if (!s.weight || s.input_rotation.defined() || s.act != first.act) return std::nullopt;
+    weights.push_back(s.weight.get());
+  }
+  const at::Tensor x = as_rows(x_in);
+  check(x.size(1) == first.in, first.path);
+  const ActQuant* act = first.act ? &*first.act : nullptr;
+  if (!go_together(weights, x, act)) return std::nullopt;
+  const profile::Span span("linear", [&] { return describe_together(layers, x); });
+  auto out = apply_together(weights, x, act);
+  for (size_t i = 0; i < weights.size(); ++i) out[i] = shaped_as(x_in, completed((layers.begin()[i])->site(), x, std::move(out[i])));
+  return out;
 }
 
 }  // namespace statera

@@ -4,7 +4,10 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <initializer_list>
 #include <memory>
+#include <optional>
+#include <vector>
 
 #include "nn/pass.h"
 #include "nn/site.h"
@@ -24,5 +27,9 @@ class Linear {
  private:
   std::shared_ptr<LinearSite> site_;
 };
+
+// What calling each of the layers gives, when x can serve all of them at once (their weights are packed and their inputs quantized alike);
+// nothing when not. x [..., K].
+std::optional<std::vector<at::Tensor>> together(std::initializer_list<const Linear*> layers, const at::Tensor& x, const Pass& pass);
 
 }  // namespace statera

@@ -34,6 +34,7 @@ at::Tensor GatedMlp::inner(at::Tensor x, const Pass& pass) const {
     at::Tensor both = gate_up_proj_(x, pass);
     return activate_times(act_, both.slice(-1, 0, intermediate_), both.slice(-1, intermediate_, 2 * intermediate_));
   }
+  if (auto both = together({&gate_proj_, &up_proj_}, x, pass)) return activate_times(act_, std::move((*both)[0]), (*both)[1]);
   at::Tensor gate = gate_proj_(x, pass);
   return activate_times(act_, std::move(gate), up_proj_(x, pass));
 }

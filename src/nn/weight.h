@@ -6,15 +6,18 @@
 
 #include <memory>
 #include <optional>
+#include <span>
+#include <vector>
 
 #include "nn/qtensor.h"
 
 namespace statera {
 
-// How the input of a linear layer is quantized: symmetric, dynamic per token. scale = max|x| / ((2^bits - 1) / 2) and codes in
+// How the input of a linear layer is quantized: symmetric, dynamic. scale = max|x| / ((2^bits - 1) / 2) and codes in
 // [-2^(bits-1), 2^(bits-1) - 1], as compressed-tensors defines it (vLLM's kernels divide by 127 instead of 127.5).
 struct ActQuant {
   int bits = 8;
+  int64_t group = -1;  // columns that share a scale; -1: a token has one. The last group may be shorter
   bool operator==(const ActQuant&) const = default;
 };
 // x with every row rounded to the grid of `act` (fake quantization): what the integer kernels compute with, exactly.
@@ -36,7 +39,15 @@ class WeightRep {
 using Weight = std::shared_ptr<const WeightRep>;
 Weight make_dense(at::Tensor W_NK);         // floating, any of f32, bf16, f16
 Weight make_rounded(QTensor q);
-// Kernel layout. int8_activations: the site has an ActQuant; with one scale per row both sides then run in integers.
-Weight make_packed(const QTensor& q, bool int8_activations = false);
+// Kernel layout. With an ActQuant of 8 bits whose groups fit those of the weight, both sides run in integers.
+Weight make_packed(const QTensor& q);
+bool is_packed(const WeightRep& weight);
+// 8 bits in groups like the weight's, or of 128 columns where those are longer: what a packed weight can meet in integers. Nothing for
+// other weights, and for packed ones whose groups are no multiple of 32.
+std::optional<ActQuant> integer_activations(const WeightRep& weight);
+// Whether all are packed and alike, so that x can be quantized once and one run over the threads serves all of them.
+bool go_together(std::span<const WeightRep* const> weights, const at::Tensor& x_TK, const ActQuant* act);
+// That: what apply() of each gives.
+std::vector<at::Tensor> apply_together(std::span<const WeightRep* const> weights, const at::Tensor& x_TK, const ActQuant* act);
 
 }  // namespace statera

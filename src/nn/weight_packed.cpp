@@ -1,13 +1,14 @@
-// Packed: low-bit weights in the kernels' layouts, the only bridge from Tensor to their pointers. Weight-only matrices run through qgemm
-// (exact but for fp32 rounding); per-row int8 matrices whose site quantizes its input run through i8gemm in integers.
+// Packed: low-bit weights in the kernels' layout, the only bridge from Tensor to their pointers. Without an activation quantizer they run
+// through qgemm (exact but for fp32 rounding), with one of 8 bits through i8gemm in integers.
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 
+#include <algorithm>
 #include <cstdlib>
-#include <new>
 
 #include "base/error.h"
+#include "base/heap.h"
 #include "base/threads.h"
 #include "kernels/i8gemm/i8gemm.h"
 #include "kernels/qgemm/qgemm.h"
@@ -19,12 +20,9 @@ namespace {
 namespace i8 = kernels::i8gemm;
 namespace qg = kernels::qgemm;
 
-// 64-byte aligned bytes, as the kernels like them.
 class Buffer {
  public:
-  explicit Buffer(size_t bytes) : bytes_(bytes), data_(std::aligned_alloc(64, (bytes + 63) / 64 * 64)) {
-    if (!data_) throw std::bad_alloc();
-  }
+  explicit Buffer(size_t bytes) : bytes_(bytes), data_(large_memory(bytes)) {}
   ~Buffer() { std::free(data_); }
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
@@ -36,33 +34,16 @@ class Buffer {
   void* data_;
 };
 
-// fp32 rows in and out whatever x's dtype; autograd, which only training asks for, goes through the dense weight, made anew each time.
-template <class Run>
-at::Tensor through_kernel(const WeightRep& rep, const at::Tensor& x, int64_t N, Run&& run) {
-  if (at::GradMode::is_enabled() && x.requires_grad()) return frozen_linear(x, rep);
-  at::Tensor x32 = x.to(at::kFloat).contiguous();
-  at::Tensor y = at::empty({x.size(0), N}, x32.options());
-  if (x.size(0) > 0) run(x32.const_data_ptr<float>(), y.mutable_data_ptr<float>());
-  return y.to(x.scalar_type());
-}
-
-class PackedLow : public WeightRep {
+class Packed : public WeightRep {
  public:
-  explicit PackedLow(const QTensor& q) : qspec_(q.spec), scale_dtype_(q.scale.scalar_type()), spec_(spec_of(q)), buffer_(qg::packed_bytes(spec_)) {
+  explicit Packed(const QTensor& q) : qspec_(q.spec), scale_dtype_(q.scale.scalar_type()), spec_(spec_of(q)), buffer_(qg::packed_bytes(spec_)) {
     const int centre = 1 << (q.spec.bits - 1);
     at::Tensor codes = (q.q.to(at::kShort) + centre).to(at::kByte).contiguous();
     at::Tensor scales = q.scale.to(at::kFloat).contiguous();
     at::Tensor zeros = q.zero.defined() ? (q.zero.to(at::kShort) + centre).to(at::kByte).contiguous() : at::Tensor();
     qg::pack(spec_, codes.const_data_ptr<uint8_t>(), scales.const_data_ptr<float>(), zeros.defined() ? zeros.const_data_ptr<uint8_t>() : nullptr, buffer_.data());
   }
-  at::Tensor apply(const at::Tensor& x_TK, const ActQuant* act) const override {
-    at::Tensor x = act ? fake_quantize(x_TK, *act) : x_TK;
-    return through_kernel(*this, x, spec_.n, [&](const float* from, float* to) {
-      parallel_for(spec_.n, qg::kRowBlock, [&](int64_t begin, int64_t end) {
-        qg::matmul(from, spec_.k, x.size(0), buffer_.data(), spec_, nullptr, to, spec_.n, begin, end);
-      });
-    });
-  }
+  at::Tensor apply(const at::Tensor& x_TK, const ActQuant* act) const override;
   at::Tensor dense() const override {
     at::Tensor W = at::empty({spec_.n, spec_.k}, at::kFloat);
     float* out = W.mutable_data_ptr<float>();
@@ -80,6 +61,8 @@ class PackedLow : public WeightRep {
     return q;
   }
   int64_t bytes() const override { return buffer_.size(); }
+  const qg::Spec& spec() const { return spec_; }
+  const void* data() const { return buffer_.data(); }
 
  private:
   static qg::Spec spec_of(const QTensor& q) {
@@ -93,48 +76,119 @@ class PackedLow : public WeightRep {
   Buffer buffer_;
 };
 
-class PackedInt8 : public WeightRep {
- public:
-  explicit PackedInt8(const QTensor& q) : qspec_(q.spec), scale_dtype_(q.scale.scalar_type()), spec_{q.rows(), q.columns(), q.zero.defined()}, buffer_(i8::packed_bytes(spec_)) {
-    at::Tensor codes = q.q.contiguous(), scales = q.scale.to(at::kFloat).contiguous();
-    at::Tensor zeros = q.zero.defined() ? q.zero.contiguous() : at::Tensor();
-    i8::pack(spec_, codes.const_data_ptr<int8_t>(), scales.const_data_ptr<float>(), zeros.defined() ? zeros.const_data_ptr<int8_t>() : nullptr, buffer_.data());
+using Weights = std::span<const Packed* const>;
+
+// Calls run(weight, its output, first row, end) for all rows of all weights, spread over the threads.
+template <class Run>
+void over_rows(Weights weights, std::vector<at::Tensor>& y, Run&& run) {
+  constexpr int64_t kRows = i8::kBestRows;
+  std::vector<int64_t> first{0};  // unit of kRows rows at which each weight begins
+  std::vector<float*> to;
+  for (size_t i = 0; i < weights.size(); ++i) {
+    first.push_back(first.back() + (weights[i]->spec().n + kRows - 1) / kRows);
+    to.push_back(y[i].mutable_data_ptr<float>());
   }
-  at::Tensor apply(const at::Tensor& x_TK, const ActQuant* act) const override {
-    const int64_t T = x_TK.size(0), K = spec_.k, N = spec_.n;
-    if (!act || act->bits != 8) return frozen_linear(act ? fake_quantize(x_TK, *act) : x_TK, *this);
-    return through_kernel(*this, x_TK, N, [&](const float* from, float* to) {
-      at::Tensor q = at::empty({T, K}, at::kChar), s = at::empty({T}, at::kFloat);
-      int8_t* codes = q.mutable_data_ptr<int8_t>();
-      float* scale = s.mutable_data_ptr<float>();
-      parallel_for(T, 8, [&](int64_t begin, int64_t end) { i8::quantize_rows(from + begin * K, K, end - begin, K, codes + begin * K, K, scale + begin); });
-      parallel_for(N, i8::kRowBlock, [&](int64_t begin, int64_t end) {
-        i8::matmul(codes, K, T, scale, nullptr, buffer_.data(), spec_, nullptr, to, N, begin, end);
-      });
+  parallel_for(first.back(), 1, [&](int64_t begin, int64_t end) {
+    for (size_t i = 0; i < weights.size(); ++i) {
+      const int64_t from = std::max(begin, first[i]) - first[i], stop = std::min(end, first[i + 1]) - first[i];
+      if (from < stop) run(*weights[i], to[i], from * kRows, std::min(stop * kRows, weights[i]->spec().n));
+    }
+  });
+}
+
+// x as int8, with the memory that it lies in.
+struct QuantizedRows {
+  at::Tensor q, scale, minus_sum;
+  i8::Rows rows;
+};
+
+QuantizedRows quantize_rows(const at::Tensor& x32, int64_t group, int64_t segment) {
+  const int64_t T = x32.size(0), K = x32.size(1);
+  QuantizedRows out;
+  i8::Rows& r = out.rows = i8::rows_of(T, K, segment);
+  out.q = at::empty({r.padded * r.stride}, at::kChar);
+  out.scale = at::empty({r.padded, r.segments}, at::kFloat);
+  out.minus_sum = at::empty({r.padded, r.segments}, at::kInt);
+  r.q = out.q.mutable_data_ptr<int8_t>();
+  r.scale = out.scale.mutable_data_ptr<float>();
+  r.minus_sum = out.minus_sum.mutable_data_ptr<int32_t>();
+  const float* from = x32.const_data_ptr<float>();
+  parallel_for(r.padded / r.width, 2, [&](int64_t begin, int64_t end) {
+    const int64_t first = begin * r.width;
+    i8::quantize(from + first * K, K, std::min(end * r.width, T) - first, group, r, first);
+  });
+  return out;
+}
+
+// Length of the segments in which both sides are integers; 0 where they are not.
+int64_t integer_segment(const Packed& w, const ActQuant* act) { return act && act->bits == 8 && w.spec().k > 0 ? i8::segment_of(w.spec(), act->group) : 0; }
+
+// fp32 rows in and out whatever x's dtype. All weights read x and are integer_segment() alike.
+std::vector<at::Tensor> multiply(Weights weights, const at::Tensor& x, const ActQuant* act) {
+  const int64_t segment = integer_segment(*weights[0], act), T = x.size(0), K = x.size(1);
+  const at::Tensor x32 = (act && segment == 0 ? fake_quantize(x, *act) : x).to(at::kFloat).contiguous();
+  std::vector<at::Tensor> y;
+  for (const Packed* w : weights) y.push_back(at::empty({T, w->spec().n}, x32.options()));
+  if (T > 0 && segment > 0) {
+    const QuantizedRows q = quantize_rows(x32, act->group, segment);
+    over_rows(weights, y, [&](const Packed& w, float* to, int64_t begin, int64_t end) {
+      i8::matmul(q.rows, T, w.data(), w.spec(), nullptr, to, w.spec().n, begin, end);
+    });
+  } else if (T > 0) {
+    const float* from = x32.const_data_ptr<float>();
+    over_rows(weights, y, [&](const Packed& w, float* to, int64_t begin, int64_t end) {
+      qg::matmul(from, K, T, w.data(), w.spec(), nullptr, to, w.spec().n, begin, end);
     });
   }
-  at::Tensor dense() const override { return unpack()->dequantize(); }
-  std::optional<QTensor> unpack() const override {
-    at::Tensor codes = at::empty({spec_.n, spec_.k}, at::kChar), scales = at::empty({spec_.n, 1}, at::kFloat), zeros;
-    if (spec_.zeros) zeros = at::empty({spec_.n, 1}, at::kChar);
-    i8::unpack(spec_, buffer_.data(), codes.mutable_data_ptr<int8_t>(), scales.mutable_data_ptr<float>(), spec_.zeros ? zeros.mutable_data_ptr<int8_t>() : nullptr);
-    return QTensor{qspec_, codes, scales.to(scale_dtype_), zeros};
-  }
-  int64_t bytes() const override { return buffer_.size(); }
+  for (at::Tensor& one : y) one = one.to(x.scalar_type());
+  return y;
+}
 
- private:
-  QSpec qspec_;
-  at::ScalarType scale_dtype_;
-  i8::Spec spec_;
-  Buffer buffer_;
-};
+// Autograd, which only training asks for, goes through the dense weight.
+bool wants_gradients(const at::Tensor& x) { return at::GradMode::is_enabled() && x.requires_grad(); }
+
+at::Tensor Packed::apply(const at::Tensor& x_TK, const ActQuant* act) const {
+  if (wants_gradients(x_TK)) return frozen_linear(act ? fake_quantize(x_TK, *act) : x_TK, *this);
+  const Packed* self = this;
+  return multiply({&self, 1}, x_TK, act)[0];
+}
 
 }  // namespace
 
-Weight make_packed(const QTensor& q, bool int8_activations) {
+Weight make_packed(const QTensor& q) {
   check(q.q.scalar_type() == at::kChar && q.scale.size(0) == q.rows() && q.scale.size(1) == q.spec.groups(q.columns()), "make_packed: shapes");
-  if (int8_activations && q.spec.groups(q.columns()) == 1) return std::make_shared<PackedInt8>(q);
-  return std::make_shared<PackedLow>(q);
+  return std::make_shared<Packed>(q);
+}
+
+bool is_packed(const WeightRep& weight) { return dynamic_cast<const Packed*>(&weight) != nullptr; }
+
+std::optional<ActQuant> integer_activations(const WeightRep& weight) {
+  constexpr int64_t kMost = 128;  // columns: an outlier spoils the scale of no more, and longer groups save little
+  const auto* packed = dynamic_cast<const Packed*>(&weight);
+  if (!packed) return std::nullopt;
+  const int64_t own = qg::group_size(packed->spec());
+  const bool whole = own >= packed->spec().k || own % kMost == 0;
+  const ActQuant act{.bits = 8, .group = whole ? kMost : own};
+  if (integer_segment(*packed, &act) == 0) return std::nullopt;
+  return act;
+}
+
+bool go_together(std::span<const WeightRep* const> weights, const at::Tensor& x_TK, const ActQuant* act) {
+  const Packed* first = nullptr;
+  for (const WeightRep* w : weights) {
+    const auto* packed = dynamic_cast<const Packed*>(w);
+    if (!packed || packed->spec().k != x_TK.size(1)) return false;
+    if (!first) first = packed;
+    if (integer_segment(*packed, act) != integer_segment(*first, act)) return false;
+  }
+  return first && !wants_gradients(x_TK);
+}
+
+std::vector<at::Tensor> apply_together(std::span<const WeightRep* const> weights, const at::Tensor& x_TK, const ActQuant* act) {
+  check(go_together(weights, x_TK, act), "weights that go together");
+  std::vector<const Packed*> packed;
+  for (const WeightRep* w : weights) packed.push_back(static_cast<const Packed*>(w));
+  return multiply(packed, x_TK, act);
 }
 
 }  // namespace statera

@@ -1,5 +1,5 @@
-// Bytes widened to 16 bits, then multiply-add of pairs into int32: exact, unlike the saturating byte instruction. A register
-// holds four rows of four k, so each row has two partial sums, joined at the end. Specification: i8gemm.scalar.cpp.
+// Codes below 128: bytes multiplied and added in pairs, which cannot saturate, then collected in 16 bits for as many steps as codes of that
+// size allow. Larger codes: widened to 16 bits first. A register holds eight rows of W by four k. Specification: i8gemm.scalar.cpp.
 #include "kernels/i8gemm/i8gemm.h"
 
 #include <immintrin.h>
@@ -7,113 +7,227 @@
 namespace statera::kernels::i8gemm {
 namespace {
 
-constexpr int kAhead = 8192;  // bytes of codes to prefetch before use
+using qgemm::Layout;
+using qgemm::ScaleType;
 
-// Four bytes of x as four 16-bit lanes, repeated four times.
-inline __attribute__((always_inline)) __m256i four(const int8_t* x) {
+#define STATERA_INLINE inline __attribute__((always_inline))
+
+constexpr int kRows = 4;  // of x at once
+
+STATERA_INLINE __m256i load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+STATERA_INLINE void store(void* p, __m256i v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
+
+// Field stream to bytes, eight rows at a time: of the word window that holds four fields, each field is moved to its byte.
+template <int B>
+STATERA_INLINE __m256i quad(const uint32_t* words, int t, __m256i centre) {
+  const int bit = 4 * B * t % 32;
+  const uint32_t* from = words + 4 * B * t / 32 * kRowBlock;
+  __m256i v = load(from);
+  if constexpr (B == 8) return _mm256_add_epi8(v, centre);
+  v = _mm256_srl_epi32(v, _mm_cvtsi32_si128(bit));
+  if (bit + 4 * B > 32) v = _mm256_or_si256(v, _mm256_sll_epi32(load(from + kRowBlock), _mm_cvtsi32_si128(32 - bit)));
+  const __m256i mask = _mm256_set1_epi32((1 << B) - 1);
+  __m256i out = _mm256_and_si256(v, mask);
+#pragma GCC unroll 4
+  for (int i = 1; i < 4; ++i) out = _mm256_or_si256(out, _mm256_slli_epi32(_mm256_and_si256(_mm256_srli_epi32(v, i * B), mask), 8 * i));
+  return _mm256_xor_si256(out, centre);  // two's complement to code: the highest bit turned
+}
+
+template <int B>
+void unpack_bits(const Layout& l, const uint8_t* block, int64_t unit, int64_t units, uint8_t* codes) {
+  const __m256i centre = _mm256_set1_epi8(static_cast<char>(l.centre));
+  const auto* words = reinterpret_cast<const uint32_t*>(block) + unit * B * kRowBlock;
+  for (int64_t u = 0; u < units; ++u, words += B * kRowBlock, codes += 512)
+#pragma GCC unroll 8
+    for (int t = 0; t < 8; ++t)
+#pragma GCC unroll 2
+      for (int half = 0; half < 2; ++half) store(codes + t * 64 + half * 32, quad<B>(words + half * 8, t, centre));
+}
+
+// 4 bits: bytes of even and odd k interleaved give eight k a row, of which the two quads are taken.
+template <>
+void unpack_bits<4>(const Layout& l, const uint8_t* block, int64_t unit, int64_t units, uint8_t* codes) {
+  const __m256i flip = _mm256_set1_epi8(static_cast<char>(l.centre * 17)), mask = _mm256_set1_epi8(15);
+  const auto* words = reinterpret_cast<const uint32_t*>(block) + unit * 4 * kRowBlock;
+  for (int64_t i = 0; i < units * 8; ++i, words += 8) {  // eight rows of one word
+    const __m256i v = _mm256_xor_si256(load(words), flip);
+    const __m256i even = _mm256_and_si256(v, mask), odd = _mm256_and_si256(_mm256_srli_epi16(v, 4), mask);
+    const __m256 a = _mm256_castsi256_ps(_mm256_unpacklo_epi8(even, odd)), b = _mm256_castsi256_ps(_mm256_unpackhi_epi8(even, odd));
+    uint8_t* to = codes + i / 2 * 128 + i % 2 * 32;
+    store(to, _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0x88)));
+    store(to + 64, _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0xdd)));
+  }
+}
+
+void unpack(const Layout& l, const uint8_t* block, int64_t unit, int64_t units, uint8_t* codes) noexcept {
+  using Unpack = void (*)(const Layout&, const uint8_t*, int64_t, int64_t, uint8_t*);
+  static constexpr Unpack kByBits[] = {nullptr,        nullptr,        unpack_bits<2>, unpack_bits<3>, unpack_bits<4>,
+                                       unpack_bits<5>, unpack_bits<6>, nullptr,        unpack_bits<8>};
+  kByBits[l.bits](l, block, unit, units, codes);
+}
+
+void group(const Layout& l, const uint8_t* block, int64_t g, float* scale, int32_t* zero) noexcept {
+  for (int half = 0; half < 2; ++half) {
+    const int64_t slot = g * kRowBlock + half * 8;
+    const uint8_t* scales = block + l.scale_offset;
+    __m256 v;
+    if (l.scale == ScaleType::f32) {
+      v = _mm256_loadu_ps(reinterpret_cast<const float*>(scales) + slot);
+    } else {
+      const __m128i h = _mm_loadu_si128(reinterpret_cast<const __m128i*>(scales + 2 * slot));
+      v = l.scale == ScaleType::f16 ? _mm256_cvtph_ps(h) : _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
+    }
+    _mm256_storeu_ps(scale + half * 8, v);
+    if (zero) store(zero + half * 8, _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(block + l.zero_offset + slot))));
+  }
+}
+
+STATERA_INLINE int32_t four(const int8_t* x) {
   int32_t v;
   __builtin_memcpy(&v, x, 4);
-  return _mm256_cvtepi8_epi16(_mm_set1_epi32(v));
+  return v;
 }
 
-inline __attribute__((always_inline)) __m256i rows4(const uint8_t* codes) {
-  return _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)));
-}
-
+// sums[r][0..16) = codes * x over k for R rows; a step of k lies `step` bytes after the one before. `steps` of them fit 16 bits.
 template <int R>
-void dot_rows(const int8_t* x, int64_t ldx, int64_t k, const uint8_t* codes, int32_t* sums, int64_t ld_sums) {
-  __m256i acc[R][4];
+void narrow(const uint8_t* codes, const int8_t* x, int64_t step, int64_t k, int steps, int32_t (*sums)[kRowBlock]) {
+  const __m256i ones = _mm256_set1_epi16(1);
+  __m256i acc[R][2];
   for (int r = 0; r < R; ++r)
+    for (int h = 0; h < 2; ++h) store(sums[r] + 8 * h, _mm256_setzero_si256());
+  for (int64_t i = 0; i < k / 4;) {
+    const int64_t stop = i + steps < k / 4 ? i + steps : k / 4;
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) acc[r][0] = acc[r][1] = _mm256_setzero_si256();
+    for (; i < stop; ++i) {
+      const __m256i low = load(codes + i * 64), high = load(codes + i * 64 + 32);
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) {
+        const __m256i xr = _mm256_set1_epi32(four(x + i * step + 4 * r));
+        acc[r][0] = _mm256_add_epi16(acc[r][0], _mm256_maddubs_epi16(low, xr));
+        acc[r][1] = _mm256_add_epi16(acc[r][1], _mm256_maddubs_epi16(high, xr));
+      }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+      for (int h = 0; h < 2; ++h) store(sums[r] + 8 * h, _mm256_add_epi32(load(sums[r] + 8 * h), _mm256_madd_epi16(acc[r][h], ones)));
+  }
+}
+
+// The same for codes of any size.
+template <int R>
+void wide(const uint8_t* codes, const int8_t* x, int64_t step, int64_t k, int32_t (*sums)[kRowBlock]) {
+  __m256i acc[R][4];
+#pragma GCC unroll 2
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
     for (int q = 0; q < 4; ++q) acc[r][q] = _mm256_setzero_si256();
-  auto step = [&](int64_t i, const __m256i(&xr)[R]) __attribute__((always_inline)) {
+  for (int64_t i = 0; i < k / 4; ++i) {
+    __m256i xr[R];
+#pragma GCC unroll 2
+    for (int r = 0; r < R; ++r) xr[r] = _mm256_cvtepi8_epi16(_mm_set1_epi32(four(x + i * step + 4 * r)));
 #pragma GCC unroll 4
     for (int q = 0; q < 4; ++q) {
-      const __m256i w = rows4(codes + i * kRowBlock + 16 * q);
-#pragma GCC unroll 4
+      const __m256i w = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + i * 64 + 16 * q)));
+#pragma GCC unroll 2
       for (int r = 0; r < R; ++r) acc[r][q] = _mm256_add_epi32(acc[r][q], _mm256_madd_epi16(w, xr[r]));
     }
-  };
-  int64_t i = 0;
-  __m256i xr[R];
-  for (; i + 4 <= k; i += 4) {
-#pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) xr[r] = four(x + r * ldx + i);
-    _mm_prefetch(reinterpret_cast<const char*>(codes + i * kRowBlock) + kAhead, _MM_HINT_T0);
-    step(i, xr);
-  }
-  if (i < k) {
-    for (int r = 0; r < R; ++r) {
-      int8_t tail[4] = {};
-      for (int64_t j = 0; i + j < k; ++j) tail[j] = x[r * ldx + i + j];
-      xr[r] = four(tail);
-    }
-    step(i, xr);
   }
   for (int r = 0; r < R; ++r)
-    for (int q = 0; q < 4; q += 2) {  // lanes after hadd: rows 0 1 4 5 | 2 3 6 7 of these eight
-      const __m256i pairs = _mm256_hadd_epi32(acc[r][q], acc[r][q + 1]);
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums + r * ld_sums + 4 * q), _mm256_permute4x64_epi64(pairs, _MM_SHUFFLE(3, 1, 2, 0)));
+    for (int q = 0; q < 4; q += 2)  // lanes after hadd: rows 0 1 4 5 | 2 3 6 7 of these eight
+      store(sums[r] + 4 * q, _mm256_permute4x64_epi64(_mm256_hadd_epi32(acc[r][q], acc[r][q + 1]), _MM_SHUFFLE(3, 1, 2, 0)));
+}
+
+void products(const Strip& w, const uint8_t* codes, const int8_t* x, int64_t step, int rows, int64_t k, int32_t (*sums)[kRowBlock]) {
+  if (w.max_code > 127) {
+    for (int r = 0; r < rows; r += 2) (rows - r > 1 ? wide<2> : wide<1>)(codes, x + 4 * r, step, k, sums + r);
+    return;
+  }
+  const int steps = 32767 / (256 * w.max_code);
+  using Narrow = void (*)(const uint8_t*, const int8_t*, int64_t, int64_t, int, int32_t(*)[kRowBlock]);
+  static constexpr Narrow kByRows[] = {nullptr, narrow<1>, narrow<2>, narrow<3>, narrow<4>};
+  kByRows[rows](codes, x, step, k, steps, sums);
+}
+
+void micro(const Strip& w, const Tile& x, const float* init, int64_t ld_init, float* y, int64_t ldy) noexcept {
+  alignas(32) int32_t sums[kRows][kRowBlock];
+  for (int r0 = 0; r0 < x.rows; r0 += kRows)
+    for (int b = 0; b < w.blocks; ++b) {
+      const int rows = x.rows - r0 < kRows ? x.rows - r0 : kRows;
+      __m256 total[kRows][2];
+      for (int r = 0; r < rows; ++r)
+        for (int h = 0; h < 2; ++h) total[r][h] = _mm256_loadu_ps(init + (r0 + r) * ld_init + b * kRowBlock + 8 * h);
+      for (int64_t k = 0, s = 0; k < w.k; k += w.segment, ++s) {
+        const int64_t count = w.k - k < w.segment ? w.k - k : w.segment, at = (s * kBlocks + b) * kRowBlock;
+        products(w, w.codes + b * w.block_bytes + k * kRowBlock, x.q + k * x.rows + 4 * r0, 4 * x.rows, rows, count, sums);
+        for (int r = 0; r < rows; ++r) {
+          const int64_t from = (r0 + r) * x.segments + s;
+          for (int h = 0; h < 2; ++h) {
+            const __m256i zero = w.zero ? load(w.zero + at + 8 * h) : _mm256_set1_epi32(w.centre);
+            const __m256i sum = _mm256_add_epi32(load(sums[r] + 8 * h), _mm256_mullo_epi32(zero, _mm256_set1_epi32(x.minus_sum[from])));
+            const __m256 scale = _mm256_mul_ps(_mm256_loadu_ps(w.scale + at + 8 * h), _mm256_set1_ps(x.scale[from]));
+            total[r][h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), scale, total[r][h]);
+          }
+        }
+      }
+      for (int r = 0; r < rows; ++r)
+        for (int h = 0; h < 2; ++h) _mm256_storeu_ps(y + (r0 + r) * ldy + b * kRowBlock + 8 * h, total[r][h]);
     }
 }
 
-void dot(const int8_t* x, int64_t ldx, int rows, int64_t k, const uint8_t* codes, int64_t block_bytes, int blocks, int32_t* sums) noexcept {
-  using Dot = void (*)(const int8_t*, int64_t, int64_t, const uint8_t*, int32_t*, int64_t);
-  static constexpr Dot kByRows[] = {nullptr, dot_rows<1>, dot_rows<2>, dot_rows<3>};
-  for (int b = 0; b < blocks; ++b) kByRows[rows](x, ldx, k, codes + b * block_bytes, sums + b * kRowBlock, kRowBlock * blocks);
-}
-
-int32_t sum(const int8_t* x, int64_t k) noexcept {
-  __m256i wide = _mm256_setzero_si256();
-  int64_t i = 0;
-  for (; i + 16 <= k; i += 16) {
-    const __m256i v = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x + i)));
-    wide = _mm256_add_epi32(wide, _mm256_madd_epi16(v, _mm256_set1_epi16(1)));
-  }
-  uint32_t lanes[8], s = 0;
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(lanes), wide);
-  for (uint32_t lane : lanes) s += lane;
-  for (; i < k; ++i) s += static_cast<uint32_t>(x[i]);
-  return static_cast<int32_t>(s);
-}
-
+// Of bits: without a sign, floats are ordered as integers are, NaN above all.
 float max_abs(const float* x, int64_t k) noexcept {
-  const __m256 sign = _mm256_set1_ps(-0.0f);
-  __m256 wide = _mm256_setzero_ps();
+  const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
+  __m256i most8 = _mm256_setzero_si256();
   int64_t i = 0;
-  for (; i + 8 <= k; i += 8) wide = _mm256_max_ps(_mm256_andnot_ps(sign, _mm256_loadu_ps(x + i)), wide);
-  float lanes[8], most = 0;
-  _mm256_storeu_ps(lanes, wide);
-  for (float lane : lanes) most = lane > most ? lane : most;
-  for (; i < k; ++i) most = __builtin_fabsf(x[i]) > most ? __builtin_fabsf(x[i]) : most;
-  return most;
+  for (; i + 8 <= k; i += 8) most8 = _mm256_max_epi32(_mm256_and_si256(magnitude, load(x + i)), most8);
+  int32_t lanes[8], most = 0;
+  store(lanes, most8);
+  for (int32_t lane : lanes) most = lane > most ? lane : most;
+  for (; i < k; ++i) {
+    const int32_t bits = __builtin_bit_cast(int32_t, x[i]) & 0x7fffffff;
+    most = bits > most ? bits : most;
+  }
+  return __builtin_bit_cast(float, most);
 }
 
-inline __m256i quantize8(const float* x, float scale, int32_t zero, int32_t low, int32_t high) {
+STATERA_INLINE __m256i quantize8(const float* x, float scale) {
   const __m256 v = _mm256_div_ps(_mm256_loadu_ps(x), _mm256_set1_ps(scale));
-  const __m256 near = _mm256_min_ps(_mm256_max_ps(v, _mm256_set1_ps(-512.0f)), _mm256_set1_ps(512.0f));
-  const __m256 whole = _mm256_round_ps(near, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  const __m256i t = _mm256_add_epi32(_mm256_cvttps_epi32(whole), _mm256_set1_epi32(zero));
-  return _mm256_min_epi32(_mm256_max_epi32(t, _mm256_set1_epi32(low)), _mm256_set1_epi32(high));
+  const __m256 near = _mm256_min_ps(_mm256_max_ps(v, _mm256_set1_ps(-128.0f)), _mm256_set1_ps(127.0f));
+  return _mm256_cvttps_epi32(_mm256_round_ps(near, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
-inline void store8(__m256i t, int8_t* q) {
+STATERA_INLINE void store8(__m256i t, int8_t* q) {
   const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(t), _mm256_extracti128_si256(t, 1));
   _mm_storel_epi64(reinterpret_cast<__m128i*>(q), _mm_packs_epi16(words, words));
 }
 
-void quantize(const float* x, int64_t k, float scale, int32_t zero, int32_t low, int32_t high, int8_t* q) noexcept {
+int32_t quantize(const float* x, int64_t k, float scale, int8_t* q) noexcept {
+  __m256i sums = _mm256_setzero_si256();
   int64_t i = 0;
-  for (; i + 8 <= k; i += 8) store8(quantize8(x + i, scale, zero, low, high), q + i);
-  if (i == k) return;
-  float tail[8] = {};
-  int8_t out[8];
-  for (int64_t j = 0; i + j < k; ++j) tail[j] = x[i + j];
-  store8(quantize8(tail, scale, zero, low, high), out);
-  for (int64_t j = 0; i + j < k; ++j) q[i + j] = out[j];
+  for (; i + 8 <= k; i += 8) {
+    const __m256i t = quantize8(x + i, scale);
+    sums = _mm256_add_epi32(sums, t);
+    store8(t, q + i);
+  }
+  int32_t lanes[8], sum = 0;
+  if (i < k) {
+    float tail[8] = {};
+    int8_t out[8];
+    for (int64_t j = 0; i + j < k; ++j) tail[j] = x[i + j];
+    const __m256i t = quantize8(tail, scale);
+    sums = _mm256_add_epi32(sums, t);
+    store8(t, out);
+    for (int64_t j = 0; i + j < k; ++j) q[i + j] = out[j];
+  }
+  store(lanes, sums);
+  for (int32_t lane : lanes) sum += lane;
+  return sum;
 }
 
 }  // namespace
 
-const Table kAvx2 = {3, dot, sum, max_abs, quantize};
+const Table kAvx2 = {unpack, group, micro, nullptr, max_abs, quantize};
 
 }  // namespace statera::kernels::i8gemm

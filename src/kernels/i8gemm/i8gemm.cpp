@@ -1,133 +1,215 @@
-// Packing, dispatch, the loop over blocks and the epilogue. With u = w + 128 the kernels' sum is xw + 128 sum(x), so the
-// instructions for unsigned times signed bytes are exact; the epilogue takes 128 sum(x) back off.
+// Dispatch, the quantization of x by groups, and the cache blocking.
 #include "kernels/i8gemm/i8gemm.h"
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "kernels/cpu.h"
 
 namespace statera::kernels::i8gemm {
 namespace {
 
-constexpr int kMaxRows = 16;
-static_assert(sizeof(Header) <= kHeaderBytes);
+using qgemm::Layout;
+using qgemm::Spec;
 
-// For amx: no tile kernel yet.
+constexpr int64_t kUnit = 32;
+constexpr int64_t kColumns = kBlocks * kRowBlock;
+constexpr int kStrips = kBestRows / kColumns;  // that are at hand together
+constexpr int64_t kTileM = 256;    // rows of x that stay in the second-level cache with
+constexpr int64_t kPanelK = 2048;  // so much of k of them: 1 MiB. W is unpacked once for them
+
+// For amx: no tile kernel.
 const Table& table() { return table_of(kScalar, kAvx2, kAvx512, kAvx512); }
 
-int64_t block_bytes(const Spec& spec) { return kHeaderBytes + (spec.k + 3) / 4 * 4 * kRowBlock; }
+int64_t round_up(int64_t v, int64_t to) { return (v + to - 1) / to * to; }
 
-const Header& header(const uint8_t* packed, const Spec& spec, int64_t block) {
-  return *reinterpret_cast<const Header*>(packed + block * block_bytes(spec));
-}
+// Blocks of W over kMaxSegment of k, unpacked. Those of all strips stay in a 48 KiB first-level cache while rows of x pass.
+struct StripBuffers {
+  alignas(64) uint8_t codes[kBlocks * kMaxSegment * kRowBlock];
+  alignas(64) float scale[kMaxSegment / kUnit * kBlocks * kRowBlock];
+  alignas(64) int32_t zero[kMaxSegment / kUnit * kBlocks * kRowBlock];
+  alignas(64) float totals[(kTileM + kLongTileRows) * kColumns];  // of y, between the chunks of a panel
+};
 
-// Calls emit(m, n, count, sums, sum_of_x) with sums[0..count) = x[m] . (w + 128) of rows n.. .
-template <class Emit>
-void for_each_sum(const Table& t, const int8_t* x, int64_t ldx, int64_t m, const uint8_t* packed, const Spec& spec, int64_t n_begin,
-                  int64_t n_end, Emit emit) {
-  constexpr int64_t kPanel = 256;  // rows of x whose sums are at hand; their codes stay in the second-level cache
-  int32_t x_sums[kPanel];
-  alignas(64) int32_t sums[kMaxRows * 2 * kRowBlock];
-  for (int64_t m0 = 0; m0 < m; m0 += kPanel) {
-    const int64_t m1 = std::min(m, m0 + kPanel);
-    for (int64_t i = m0; i < m1; ++i) x_sums[i - m0] = t.sum(x + i * ldx, spec.k);
-    for (int64_t n = n_begin; n < n_end; n += 2 * kRowBlock) {
-      const int64_t columns = std::min<int64_t>(2 * kRowBlock, n_end - n);
-      const int blocks = columns > kRowBlock ? 2 : 1;
-      const uint8_t* codes = packed + n / kRowBlock * block_bytes(spec) + kHeaderBytes;
-      for (int64_t i = m0; i < m1; i += t.max_rows) {
-        const int rows = static_cast<int>(std::min<int64_t>(t.max_rows, m1 - i));
-        t.dot(x + i * ldx, ldx, rows, spec.k, codes, block_bytes(spec), blocks, sums);
-        for (int r = 0; r < rows; ++r)
-          for (int64_t c = 0; c < columns; c += kRowBlock)
-            emit(i + r, n + c, std::min<int64_t>(kRowBlock, columns - c), sums + r * kRowBlock * blocks + c, x_sums[i + r - m0]);
+struct Product {
+  const Table& t;
+  const Layout l;
+  const Rows& x;
+  const uint8_t* packed;
+  const float* bias;
+  float* y;
+  int64_t ldy;
+
+  const uint8_t* block(int64_t n) const { return packed + n / kRowBlock * l.block_bytes; }
+  int64_t group_of(int64_t segment) const { return std::min(segment * x.segment / l.group, l.groups - 1); }
+
+  // W of rows n.. over segments [first, last).
+  Strip unpack(int64_t n, int blocks, int64_t first, int64_t last, StripBuffers& to) const {
+    const int64_t begin = first * x.segment, end = round_up(std::min(last * x.segment, l.k), kUnit);
+    Strip s{to.codes, (end - begin) * kRowBlock, blocks, (1 << l.bits) - 1, end - begin, x.segment, to.scale, l.zeros ? to.zero : nullptr, l.centre};
+    if (l.centre < 1 << (l.bits - 1)) s.max_code = 2 * l.centre - 1;  // 7 bits, stored in 8
+    for (int b = 0; b < blocks; ++b) {
+      const uint8_t* from = block(n + b * kRowBlock);
+      t.unpack(l, from, begin / kUnit, (end - begin) / kUnit, to.codes + b * s.block_bytes);
+      for (int64_t i = first; i < last; ++i) {
+        const int64_t at = ((i - first) * kBlocks + b) * kRowBlock;
+        t.group(l, from, group_of(i), to.scale + at, l.zeros ? to.zero + at : nullptr);
       }
     }
+    return s;
+  }
+
+  // A strip of W from row n on, over a chunk of k that begins at `segment`. What y holds between two chunks of a panel lies in `totals`, near;
+  // y itself is read at the first chunk of a later panel and written at the last one.
+  struct Part {
+    Strip w;
+    int64_t n, columns, segment;
+    bool begins, ends;  // first, last chunk of its panel
+    float* totals;      // of the tile's first row
+  };
+
+  // The tile of x at row m, of which `valid` rows are wanted. It is multiplied whole.
+  void multiply(const Part& p, int64_t m, int64_t valid, float* totals) const {
+    const Tile tile{x.q + m * x.stride + p.segment * x.segment * x.width, x.scale + m * x.segments + p.segment,
+                    x.minus_sum + m * x.segments + p.segment, x.segments, x.width};
+    float* out = y + m * ldy + p.n;
+    const bool whole = p.columns == kRowBlock * p.w.blocks && valid == x.width;
+    const bool from_y = p.begins && p.segment > 0 && whole, to_y = p.ends && whole;
+    if (p.begins && !from_y) start(p, valid, p.segment > 0 ? out : nullptr, totals);
+    t.micro(p.w, tile, from_y ? out : totals, from_y ? ldy : kColumns, to_y ? out : totals, to_y ? ldy : kColumns);
+    if (p.ends && !whole)
+      for (int64_t r = 0; r < valid; ++r) std::memcpy(out + r * ldy, totals + r * kColumns, p.columns * sizeof(float));
+  }
+
+  // What a tile starts with: y so far, the bias or nothing.
+  void start(const Part& p, int64_t valid, const float* so_far, float* totals) const {
+    std::memset(totals, 0, x.width * kColumns * sizeof(float));
+    for (int64_t r = 0; r < valid; ++r) {
+      if (so_far) std::memcpy(totals + r * kColumns, so_far + r * ldy, p.columns * sizeof(float));
+      if (!so_far && bias) std::memcpy(totals + r * kColumns, bias + p.n, p.columns * sizeof(float));
+    }
+  }
+
+  // Rows [m, m_end) of x against strips side by side: each tile of x is read once for all of them.
+  void multiply_all(const Part* parts, int count, int64_t m, int64_t m_end) const {
+    const bool touches_y = parts[0].ends || (parts[0].begins && parts[0].segment > 0);
+    int64_t columns = 0;
+    for (int i = 0; i < count; ++i) columns += parts[i].columns;
+    for (int64_t first = m; m < m_end; m += x.width) {
+      // y of the next tile comes from far while this one is multiplied.
+      for (int64_t r = m + x.width; touches_y && r < std::min(m + 2 * x.width, m_end); ++r)
+        for (int64_t c = 0; c < columns; c += kRowBlock) __builtin_prefetch(y + r * ldy + parts[0].n + c, 1);
+      for (int i = 0; i < count; ++i) multiply(parts[i], m, std::min<int64_t>(x.width, m_end - m), parts[i].totals + (m - first) * kColumns);
+    }
+  }
+
+  void run(int64_t m, int64_t n_begin, int64_t n_end) const {
+    StripBuffers buffers[kStrips];
+    const int64_t chunk = kMaxSegment / x.segment, panel = std::max(chunk, kPanelK / x.segment / chunk * chunk);  // segments
+    const int64_t tiles = (m + kTileM - 1) / kTileM, share = round_up((m + tiles - 1) / tiles, x.width);
+    for (int64_t m0 = 0; m0 < m; m0 += share)
+      for (int64_t first = 0; first < x.segments; first += panel)
+        for (int64_t n = n_begin; n < n_end; n += kStrips * kColumns) {
+          const int64_t last = std::min(x.segments, first + panel);
+          for (int64_t s = first; s < last; s += chunk) {
+            Part parts[kStrips] = {};
+            int count = 0;
+            for (int64_t at = n; at < n_end && count < kStrips; at += kColumns, ++count) {
+              const int64_t columns = std::min(kColumns, n_end - at);
+              const auto blocks = static_cast<int>((columns + kRowBlock - 1) / kRowBlock);
+              const Strip w = unpack(at, blocks, s, std::min(last, s + chunk), buffers[count]);
+              parts[count] = {w, at, columns, s, s == first, s + chunk >= last, buffers[count].totals};
+            }
+            multiply_all(parts, count, m0, std::min(m, m0 + share));
+          }
+        }
+  }
+
+  void decode(int m, int64_t n_begin, int64_t n_end) const {
+    alignas(64) float out[kMaxDecodeRows * kColumns];
+    for (int64_t n = n_begin; n < n_end; n += kColumns) {
+      const int64_t columns = std::min(kColumns, n_end - n);
+      t.decode(l, block(n), columns > kRowBlock ? 2 : 1, x, m, out);
+      for (int64_t r = 0; r < m; ++r)
+        for (int64_t c = 0; c < columns; ++c) y[r * ldy + n + c] = out[r * kColumns + c] + (bias ? bias[n + c] : 0.0f);
+    }
+  }
+};
+
+// Codes of [begin, end) of a row with one scale, a segment at a time, to where they belong; zeros up to the row's stride after the last.
+void put(const Table& t, const float* x, int64_t begin, int64_t end, float scale, const Rows& out, int64_t row) {
+  int8_t codes[kMaxSegment + 64];
+  for (int64_t k = begin; k < end; k += out.segment) {
+    const int64_t count = std::min(out.segment, end - k), filled = k + count == out.k ? out.stride - k : count;
+    const int64_t at = row * out.segments + k / out.segment;
+    out.scale[at] = scale;
+    out.minus_sum[at] = 0;
+    if (scale > 0 && scale <= std::numeric_limits<float>::max())
+      out.minus_sum[at] = -t.quantize(x + k, count, scale, codes);
+    else
+      std::memset(codes, 0, count);  // also a maximum so small that its scale is 0 in f32; 0 times no number is none, too
+    std::memset(codes + count, 0, filled - count);
+    int8_t* to = out.q + row / out.width * out.width * out.stride + (k / 4 * out.width + row % out.width) * 4;
+    for (int64_t i = 0; i < filled / 4; ++i) std::memcpy(to + i * 4 * out.width, codes + 4 * i, 4);
   }
 }
-
-// Unsigned arithmetic: sums wrap where int32 would be undefined.
-int32_t wrapping(uint32_t v) { return static_cast<int32_t>(v); }
 
 }  // namespace
 
-size_t packed_bytes(const Spec& spec) { return static_cast<size_t>((spec.n + kRowBlock - 1) / kRowBlock * block_bytes(spec)); }
+int64_t segment_of(const Spec& w, int64_t x_group) {
+  int64_t segment = 0;
+  for (const int64_t group : {qgemm::group_size(w), x_group}) {
+    if (group <= 0 || group >= w.k) continue;
+    if (group % kUnit != 0) return 0;
+    if (segment > 0 && std::max(segment, group) % std::min(segment, group) != 0) return 0;
+    segment = segment > 0 ? std::min(segment, group) : group;
+  }
+  if (segment > kMaxSegment && segment % kMaxSegment != 0) return 0;
+  if (segment == 0 || segment > kMaxSegment) segment = kMaxSegment;
+  return std::min(segment, round_up(w.k, kUnit));
+}
 
-void pack(const Spec& spec, const int8_t* w, const float* scales, const int8_t* zeros, void* packed) {
-  std::memset(packed, 0, packed_bytes(spec));
-  for (int64_t n0 = 0; n0 < spec.n; n0 += kRowBlock) {
-    uint8_t* block = static_cast<uint8_t*>(packed) + n0 / kRowBlock * block_bytes(spec);
-    uint8_t* codes = block + kHeaderBytes;
-    auto& h = *reinterpret_cast<Header*>(block);
-    std::memset(codes, 128, block_bytes(spec) - kHeaderBytes);
-    for (int64_t n = n0; n < std::min(spec.n, n0 + kRowBlock); ++n) {
-      const int64_t row = n - n0;
-      uint32_t sum = 0;
-      for (int64_t k = 0; k < spec.k; ++k) {
-        const int8_t v = w[n * spec.k + k];
-        codes[(k / 4 * kRowBlock + row) * 4 + k % 4] = static_cast<uint8_t>(v + 128);
-        sum += static_cast<uint32_t>(v);
-      }
-      h.scale[row] = scales[n];
-      h.sum[row] = wrapping(sum);
-      h.zero[row] = spec.zeros ? zeros[n] : 0;
+Rows rows_of(int64_t m, int64_t k, int64_t segment) {
+  Rows r;
+  r.k = k;
+  r.segment = segment;
+  r.segments = segment > 0 ? (k + segment - 1) / segment : 0;
+  r.width = m <= kMaxDecodeRows ? static_cast<int>(std::max<int64_t>(1, m)) : segment <= kShortSegment ? kTileRows : kLongTileRows;
+  r.padded = round_up(m, r.width);
+  r.stride = round_up(k, 64);
+  return r;
+}
+
+void quantize(const float* x, int64_t ldx, int64_t m, int64_t x_group, const Rows& out, int64_t first) noexcept {
+  const Table& t = table();
+  const int64_t group = x_group <= 0 ? out.k : x_group;
+  for (int64_t i = 0; i < m; ++i) {
+    const float* row = x + i * ldx;
+    for (int64_t k = 0; k < out.k; k += group) {
+      const int64_t end = std::min(out.k, k + group);
+      put(t, row, k, end, t.max_abs(row + k, end - k) / 127.5f, out, first + i);
     }
   }
 }
 
-void unpack(const Spec& spec, const void* packed, int8_t* w, float* scales, int8_t* zeros) {
-  for (int64_t n = 0; n < spec.n; ++n) {
-    const uint8_t* block = static_cast<const uint8_t*>(packed) + n / kRowBlock * block_bytes(spec);
-    const auto& h = *reinterpret_cast<const Header*>(block);
-    const int64_t row = n % kRowBlock;
-    for (int64_t k = 0; k < spec.k; ++k)
-      w[n * spec.k + k] = static_cast<int8_t>(block[kHeaderBytes + (k / 4 * kRowBlock + row) * 4 + k % 4] - 128);
-    scales[n] = h.scale[row];
-    if (spec.zeros) zeros[n] = static_cast<int8_t>(h.zero[row]);
-  }
-}
-
-void quantize_rows(const float* x, int64_t ldx, int64_t m, int64_t k, int8_t* q, int64_t ldq, float* scale) noexcept {
+void quantize_static(const float* x, int64_t ldx, int64_t m, const float* scale, const Rows& out, int64_t first) noexcept {
   const Table& t = table();
-  for (int64_t i = 0; i < m; ++i) {
-    scale[i] = t.max_abs(x + i * ldx, k) / 127.5f;
-    if (scale[i] > 0)
-      t.quantize(x + i * ldx, k, scale[i], 0, -128, 127, q + i * ldq);
-    else
-      std::memset(q + i * ldq, 0, k);  // also a maximum so small that its scale is 0 in f32
+  for (int64_t i = 0; i < m; ++i) put(t, x + i * ldx, 0, out.k, scale[i], out, first + i);
+}
+
+void matmul(const Rows& x, int64_t m, const void* packed, const Spec& w, const float* bias, float* y, int64_t ldy, int64_t n_begin,
+            int64_t n_end) noexcept {
+  if (m <= 0 || w.k <= 0) {
+    for (int64_t i = 0; i < m; ++i)
+      for (int64_t n = n_begin; n < n_end; ++n) y[i * ldy + n] = bias ? bias[n] : 0.0f;
+    return;
   }
-}
-
-void quantize_rows_static(const float* x, int64_t ldx, int64_t m, int64_t k, const float* scale, const int32_t* zero, int8_t* q,
-                          int64_t ldq) noexcept {
-  const Table& t = table();
-  for (int64_t i = 0; i < m; ++i) t.quantize(x + i * ldx, k, scale[i], zero ? zero[i] : 0, -128, 127, q + i * ldq);
-}
-
-void matmul_i32(const int8_t* x, int64_t ldx, int64_t m, const void* packed, const Spec& spec, int32_t* y, int64_t ldy, int64_t n_begin,
-                int64_t n_end) noexcept {
-  for_each_sum(table(), x, ldx, m, static_cast<const uint8_t*>(packed), spec, n_begin, n_end,
-               [&](int64_t i, int64_t n, int64_t count, const int32_t* sums, int32_t x_sum) {
-                 const uint32_t shift = 128u * static_cast<uint32_t>(x_sum);
-                 for (int64_t c = 0; c < count; ++c) y[i * ldy + n + c] = wrapping(static_cast<uint32_t>(sums[c]) - shift);
-               });
-}
-
-void matmul(const int8_t* x, int64_t ldx, int64_t m, const float* x_scale, const int32_t* x_zero, const void* packed, const Spec& spec,
-            const float* bias, float* y, int64_t ldy, int64_t n_begin, int64_t n_end) noexcept {
-  const auto* bytes = static_cast<const uint8_t*>(packed);
-  const auto k = static_cast<uint32_t>(spec.k);
-  for_each_sum(table(), x, ldx, m, bytes, spec, n_begin, n_end,
-               [&](int64_t i, int64_t n, int64_t count, const int32_t* sums, int32_t x_sum) {
-                 const Header& h = header(bytes, spec, n / kRowBlock);
-                 const uint32_t xz = x_zero ? static_cast<uint32_t>(x_zero[i]) : 0, xs = static_cast<uint32_t>(x_sum);
-                 for (int64_t c = 0; c < count; ++c) {
-                   const auto wz = static_cast<uint32_t>(h.zero[c]), ws = static_cast<uint32_t>(h.sum[c]);
-                   const int32_t sum = wrapping(static_cast<uint32_t>(sums[c]) - (128 + wz) * xs - xz * ws + k * xz * wz);
-                   y[i * ldy + n + c] = static_cast<float>(sum) * x_scale[i] * h.scale[c] + (bias ? bias[n + c] : 0.0f);
-                 }
-               });
+  const Product p{table(), qgemm::layout_of(w), x, static_cast<const uint8_t*>(packed), bias, y, ldy};
+  if (m <= kMaxDecodeRows && p.t.decode)
+    p.decode(static_cast<int>(m), n_begin, n_end);
+  else
+    p.run(m, n_begin, n_end);
 }
 
 }  // namespace statera::kernels::i8gemm

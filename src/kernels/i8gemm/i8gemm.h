@@ -1,59 +1,88 @@
-// i8gemm: y = x W^T with int8 x (a scale per token) and int8 W (a scale per row), summed exactly in int32.
-// Sums wrap modulo 2^32: they are exact while |sum| < 2^31, that is for any K below 131072 (33000 with zero points).
+// i8gemm: y = x W^T in integers: x as int8 with a scale per token or per token and group of k, W of 2 to 8 bits as qgemm packs it.
+// k is cut into segments, each within one group of W and one of x. The sum over a segment is exact in int32, its zero points included
+// (255 * 128 * kMaxSegment < 2^31); sums of segments meet in f32, times both scales.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/qgemm/qgemm.h"
+
 namespace statera::kernels::i8gemm {
 
-inline constexpr int kRowBlock = 16;  // ranges of n split at its multiples
+inline constexpr int kRowBlock = qgemm::kRowBlock;  // ranges of n split at its multiples
+inline constexpr int kBlocks = 2;       // blocks that are multiplied together
+inline constexpr int kBestRows = 64;    // what ranges of n are best split at multiples of
+inline constexpr int kMaxDecodeRows = 8;
+// Rows of x that are multiplied together, when there are more than kMaxDecodeRows: with short segments few, whose sums in f32 stay in registers.
+inline constexpr int kTileRows = 7, kLongTileRows = 12;
+inline constexpr int64_t kShortSegment = 255;  // sums of its codes fit 16 bits: 255 * 128
+inline constexpr int64_t kMaxSegment = 1024;
 
-struct Spec {
-  int64_t n = 0, k = 0;  // W is [n, k]
-  bool zeros = false;    // rows of W have zero points
+// Length of the segments of x in groups of x_group (<= 0 or >= k: a token has one scale) against W; 0: not possible. Groups that do
+// not cover the row must be multiples of 32, one of the two a multiple of the other.
+int64_t segment_of(const qgemm::Spec& w, int64_t x_group);
+
+// Quantized x: codes of `width` rows lie together, four of k at a time, as the kernels read them: row r's code k is at
+// q[r / width * width * stride + k / 4 * 4 * width + r % width * 4 + k % 4]; zeros between K and stride. Rows between M and `padded` are
+// read, whatever they hold.
+struct Rows {
+  int64_t k = 0, segment = 0, segments = 0;  // segments = ceil(k / segment)
+  int width = 1;
+  int64_t padded = 0;            // M up to a multiple of width
+  int64_t stride = 0;            // bytes of codes a row
+  int8_t* q = nullptr;           // [padded * stride]
+  float* scale = nullptr;        // [padded][segments]
+  int32_t* minus_sum = nullptr;  // [padded][segments]: minus the sum of the segment's codes
 };
+// All but the pointers, whose memory is the caller's.
+Rows rows_of(int64_t m, int64_t k, int64_t segment);
 
-// Size of the packed weights, a multiple of 64; N is padded to 16 and K to 4.
-size_t packed_bytes(const Spec& spec);
-// w [N,K], scales f32[N], zeros int8[N] (null when !spec.zeros): weight = (w - zero) * scale. 64-byte alignment is best.
-void pack(const Spec& spec, const int8_t* w, const float* scales, const int8_t* zeros, void* packed);
-// Returns what pack was given, bit for bit.
-void unpack(const Spec& spec, const void* packed, int8_t* w, float* scales, int8_t* zeros);
+// Dynamic quantization of m rows of x [M, ldx] into rows [first, first + m) of out: scale = max|x of the group| / 127.5 and q = x / scale to
+// the nearest, halves to even, within [-128, 127]; a group of zeros gets scale 0 and zeros, one with an infinity or NaN a scale that is no
+// number either. x_group as above. Equal on every instruction set. Threads split rows at multiples of width.
+void quantize(const float* x, int64_t ldx, int64_t m, int64_t x_group, const Rows& out, int64_t first) noexcept;
+// The same with the scale of each of the m rows given.
+void quantize_static(const float* x, int64_t ldx, int64_t m, const float* scale, const Rows& out, int64_t first) noexcept;
 
-// Dynamic per-token quantization, x [M, ldx] finite f32 -> q [M, ldq >= K], scale f32[M]: scale = max|x| / 127.5 and
-// q = x / scale to the nearest, halves to even, within [-128, 127]; a row of zeros gets scale 0 and zeros. Equal on every ISA.
-void quantize_rows(const float* x, int64_t ldx, int64_t m, int64_t k, int8_t* q, int64_t ldq, float* scale) noexcept;
-// Static quantization with given scales and zero points (null: 0) per token: clamp(round(x / scale[m]) + zero[m], -128, 127).
-void quantize_rows_static(const float* x, int64_t ldx, int64_t m, int64_t k, const float* scale, const int32_t* zero, int8_t* q,
-                          int64_t ldq) noexcept;
-
-// y[m][n] = sum_k x[m][k] w[n][k] for n in [n_begin, n_end): n_begin a multiple of kRowBlock, n_end too or N. No zero points.
-void matmul_i32(const int8_t* x, int64_t ldx, int64_t m, const void* packed, const Spec& spec, int32_t* y, int64_t ldy, int64_t n_begin,
-                int64_t n_end) noexcept;
-// y[m][n] = (sum_k (x[m][k] - x_zero[m]) (w[n][k] - zero[n])) * x_scale[m] * scale[n] + bias[n]; x_zero and bias may be null.
-void matmul(const int8_t* x, int64_t ldx, int64_t m, const float* x_scale, const int32_t* x_zero, const void* packed, const Spec& spec,
-            const float* bias, float* y, int64_t ldy, int64_t n_begin, int64_t n_end) noexcept;
+// y[m][n] = sum over segments of (sum_k q[m][k] (code[n][k] - zero[n][g])) * x_scale * scale[n][g], + bias[n]; for m in [0, M), all the rows
+// that rows_of() was told of, and n in [n_begin, n_end): n_begin a multiple of kRowBlock, n_end too or N. x.segment = segment_of(w, groups of
+// x), x.k = w.k. bias may be null. An element does not depend on the range nor, without bias, on M.
+void matmul(const Rows& x, int64_t m, const void* packed, const qgemm::Spec& w, const float* bias, float* y, int64_t ldy, int64_t n_begin,
+            int64_t n_end) noexcept;
 
 // --- what the ISA files implement ---------------------------------------------------------------------------------------
-// One block holds 16 rows: scale f32[16], sum of the row int32[16], zero int32[16], 64 free bytes, then
-// [ceil(K/4)][16][4] bytes w + 128 (unsigned, as the dot-product instructions want one operand; 128 beyond K).
-inline constexpr int64_t kHeaderBytes = 256;
-struct Header {
-  float scale[kRowBlock];
-  int32_t sum[kRowBlock];
-  int32_t zero[kRowBlock];
+// W of up to kBlocks blocks over whole segments, unpacked: one byte a code, code in [0, 2^bits), codes of k beyond K are anything (x is 0).
+struct Strip {
+  const uint8_t* codes;  // [blocks][k/4][16][4]
+  int64_t block_bytes;   // between blocks of codes
+  int blocks;
+  int max_code;
+  int64_t k, segment;    // k a multiple of 32; the last segment may be shorter
+  const float* scale;    // [segments][kBlocks][16]
+  const int32_t* zero;   // [segments][kBlocks][16]; null: every zero point is
+  int32_t centre;
 };
-
+// The rows of x that meet it, from the strip's first k and segment on: row r's codes of 4i.. are at q[4 * (i * rows + r)].
+struct Tile {
+  const int8_t* q;
+  const float* scale;
+  const int32_t* minus_sum;
+  int64_t segments;  // between rows of the two above
+  int rows;          // a whole tile: Rows::width
+};
 struct Table {
-  int max_rows;
-  // sums[r][16*b + row] = sum_k x[r][k] * (w + 128), r < rows <= max_rows, blocks 1 or 2, `codes` of blocks block_bytes apart.
-  void (*dot)(const int8_t* x, int64_t ldx, int rows, int64_t k, const uint8_t* codes, int64_t block_bytes, int blocks,
-              int32_t* sums) noexcept;
-  int32_t (*sum)(const int8_t* x, int64_t k) noexcept;
-  float (*max_abs)(const float* x, int64_t k) noexcept;
-  // q = clamp(round(x / scale) + zero, low, high), scale > 0.
-  void (*quantize)(const float* x, int64_t k, float scale, int32_t zero, int32_t low, int32_t high, int8_t* q) noexcept;
+  // Codes of units (32 k) [unit, unit + units) of a block as Strip holds them.
+  void (*unpack)(const qgemm::Layout& l, const uint8_t* block, int64_t unit, int64_t units, uint8_t* codes) noexcept;
+  // Scales of group g of a block, and its zero points unless zero is null.
+  void (*group)(const qgemm::Layout& l, const uint8_t* block, int64_t g, float* scale, int32_t* zero) noexcept;
+  // y[r][0..16*blocks) = init[r*ld_init ..] + the product.
+  void (*micro)(const Strip& w, const Tile& x, const float* init, int64_t ld_init, float* y, int64_t ldy) noexcept;
+  // y[r*16*kBlocks ..] = the product of one or two blocks as they lie and m <= kMaxDecodeRows rows of x. Null: unpack and micro.
+  void (*decode)(const qgemm::Layout& l, const uint8_t* block, int blocks, const Rows& x, int m, float* y) noexcept;
+  float (*max_abs)(const float* x, int64_t k) noexcept;  // NaN when there is one
+  // q = clamp(round(x / scale)), scale > 0; returns the sum of q.
+  int32_t (*quantize)(const float* x, int64_t k, float scale, int8_t* q) noexcept;
 };
 extern const Table kScalar;
 extern const Table kAvx2;

@@ -1,20 +1,56 @@
-// Laws of i8gemm: sums are the exact integers on every instruction set, quantization is bit-equal everywhere, unpack inverts
-// pack, zero points equal their definition, ranges equal the whole.
+// Laws of i8gemm: sums are the exact integers on every instruction set, whatever bits, groups and shapes; scales follow the definition
+// within a bound; quantization is bit-equal everywhere; ranges and threads equal the whole.
 #include "kernels/i8gemm/i8gemm.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <random>
+#include <thread>
 #include <vector>
 
 #include "kernels/cpu.h"
 #include "kernels/isa_test.h"
+#include "kernels/qgemm/case_test.h"
 
 namespace statera::kernels::i8gemm {
 namespace {
+
+using qgemm::Case;
+using qgemm::ScaleType;
+using qgemm::Spec;
+
+// Rows with memory of their own, and the codes in plain order beside.
+struct Quantized {
+  Rows rows;
+  int64_t m;
+  std::vector<int8_t> q;
+  std::vector<float> scale;
+  std::vector<int32_t> minus_sum;
+  Quantized(int64_t count, int64_t k, int64_t segment) : rows(rows_of(count, k, segment)), m(count) {
+    q.assign(rows.padded * rows.stride, 99);
+    scale.assign(rows.padded * rows.segments, 5.0f);
+    minus_sum.assign(rows.padded * rows.segments, 6);
+    rows.q = q.data();
+    rows.scale = scale.data();
+    rows.minus_sum = minus_sum.data();
+  }
+  int64_t place(int64_t r, int64_t k) const {
+    const int64_t w = rows.width;
+    return r / w * w * rows.stride + k / 4 * 4 * w + r % w * 4 + k % 4;
+  }
+  int code(int64_t r, int64_t k) const { return q[place(r, k)]; }
+  // Codes as given, all scales 1.
+  void set(const std::vector<int8_t>& codes) {
+    std::fill(scale.begin(), scale.end(), 1.0f);
+    std::fill(minus_sum.begin(), minus_sum.end(), 0);
+    for (int64_t r = 0; r < m; ++r) {
+      for (int64_t k = 0; k < rows.stride; ++k) q[place(r, k)] = k < rows.k ? codes[r * rows.k + k] : 0;
+      for (int64_t k = 0; k < rows.k; ++k) minus_sum[r * rows.segments + k / rows.segment] -= codes[r * rows.k + k];
+    }
+  }
+};
 
 std::vector<int8_t> bytes(size_t count, unsigned seed) {
   std::mt19937 rng(seed);
@@ -23,125 +59,192 @@ std::vector<int8_t> bytes(size_t count, unsigned seed) {
   return v;
 }
 
-struct Weights {
-  Spec spec;
-  std::vector<int8_t> w, zeros;
-  std::vector<float> scales;
-  std::vector<uint64_t> packed;
-  Weights(int64_t n, int64_t k, bool with_zeros) : spec{n, k, with_zeros}, w(bytes(n * k, 1)), zeros(bytes(n, 2)), scales(normal(n, 3)) {
-    packed.resize(packed_bytes(spec) / 8);
-    pack(spec, w.data(), scales.data(), with_zeros ? zeros.data() : nullptr, packed.data());
-  }
-};
-
-TEST(I8gemm, UnpackReturnsWhatWasPacked) {
-  for (int64_t n : {1, 16, 37})
-    for (int64_t k : {1, 4, 63, 130}) {
-      const Weights c(n, k, true);
-      std::vector<int8_t> w(c.w.size()), zeros(n);
-      std::vector<float> scales(n);
-      unpack(c.spec, c.packed.data(), w.data(), scales.data(), zeros.data());
-      EXPECT_EQ(w, c.w);
-      EXPECT_EQ(zeros, c.zeros);
-      EXPECT_EQ(scales, c.scales);
+// Scales of 1 everywhere, so that the floats of y are the integers.
+void expect_integers(const Case& c, int64_t m, int64_t x_group) {
+  const Spec& s = c.spec;
+  const int64_t segment = segment_of(s, x_group), ldy = s.n + 3;
+  ASSERT_GT(segment, 0);
+  Quantized x(m, s.k, segment);
+  x.set(bytes(m * s.k, 4));
+  std::vector<float> y(m * ldy, 12345.0f);
+  matmul(x.rows, m, c.packed.data(), s, nullptr, y.data(), ldy, 0, s.n);
+  for (int64_t i = 0; i < m; ++i) {
+    for (int64_t n = 0; n < s.n; ++n) {
+      int32_t want = 0;
+      for (int64_t k = 0; k < s.k; ++k) want += x.code(i, k) * c.integer(n, k);
+      ASSERT_LT(std::abs(want), 1 << 24);
+      ASSERT_EQ(y[i * ldy + n], static_cast<float>(want))
+          << "bits " << s.bits << " group " << s.group << "/" << x_group << " k " << s.k << " m " << i << "/" << m << " n " << n;
     }
+    for (int64_t n = s.n; n < ldy; ++n) ASSERT_EQ(y[i * ldy + n], 12345.0f) << "wrote past N";
+  }
 }
 
-TEST(I8gemm, SumsAreTheExactIntegersOnEveryIsa) {
+TEST(I8gemm, SumsAreTheExactIntegersForEveryRowCount) {
   for_each_isa([] {
-    for (int64_t n : {1, 16, 37, 64})
-      for (int64_t k : {1, 3, 4, 16, 67, 515})
-        for (int64_t m : {1, 2, 3, 4, 5, 8, 12, 13, 17, 270}) {
-          if (m == 270 && k != 67) continue;
-          const Weights c(n, k, false);
-          const int64_t ldx = k + 1, ldy = n + 2;
-          const auto x = bytes(m * ldx, 4);
-          std::vector<int32_t> y(m * ldy, 77);
-          matmul_i32(x.data(), ldx, m, c.packed.data(), c.spec, y.data(), ldy, 0, n);
-          for (int64_t i = 0; i < m; ++i) {
-            for (int64_t j = 0; j < n; ++j) {
-              int32_t want = 0;
-              for (int64_t t = 0; t < k; ++t) want += x[i * ldx + t] * c.w[j * k + t];
-              ASSERT_EQ(y[i * ldy + j], want) << "m " << i << "/" << m << " n " << j << "/" << n << " k " << k;
-            }
-            ASSERT_EQ(y[i * ldy + n], 77) << "wrote past N";
-          }
-        }
+    for (int bits = 2; bits <= 8; ++bits)
+      for (bool zeros : {false, true}) {
+        const Case c({37, 200, bits, 64, zeros, ScaleType::f16}, 11, 1.0f);
+        for (int64_t m = 1; m <= 17; ++m) expect_integers(c, m, 64);
+      }
+  });
+}
+
+TEST(I8gemm, SumsAreTheExactIntegersForEveryGroupAndRaggedShape) {
+  for_each_isa([] {
+    for (int bits : {3, 4, 8})
+      for (int64_t group : {-1, 32, 64, 96, 128})
+        for (int64_t k : {1, 32, 129, 515})
+          for (bool zeros : {false, true})
+            for (int64_t m : {1, 3, 8, 13})
+              for (int64_t n : {1, 16, 35, 64}) expect_integers(Case({n, k, bits, group, zeros, ScaleType::bf16}, 5, 1.0f), m, group);
+  });
+}
+
+TEST(I8gemm, GroupsOfWeightsAndActivationsMayDiffer) {
+  for_each_isa([] {
+    for (auto [w, x] : {std::pair<int64_t, int64_t>{128, 32}, {32, 128}, {-1, 64}, {64, -1}, {256, 64}})
+      for (int64_t m : {2, 11}) expect_integers(Case({20, 300, 4, w, true, ScaleType::f16}, 5, 1.0f), m, x);
+  });
+}
+
+TEST(I8gemm, ManyRowsAndColumnsCrossTheTiles) {
+  for_each_isa([] {
+    expect_integers(Case({50, 70, 4, 32, true, ScaleType::bf16}, 5, 1.0f), 530, 32);
+    expect_integers(Case({33, 4200, 4, -1, false, ScaleType::bf16}, 5, 1.0f), 9, -1);
+    expect_integers(Case({33, 4200, 2, 128, false, ScaleType::bf16}, 5, 1.0f), 9, 128);
   });
 }
 
 TEST(I8gemm, ExtremeBytesDoNotSaturate) {
   for_each_isa([] {
     const int64_t k = 4096;
-    const Spec spec{16, k, false};
-    for (int w : {-128, 127})
-      for (int xv : {-128, 127}) {
-        const std::vector<int8_t> wm(16 * k, static_cast<int8_t>(w)), x(k, static_cast<int8_t>(xv));
-        const std::vector<float> scales(16, 1.0f);
-        std::vector<uint64_t> packed(packed_bytes(spec) / 8);
-        pack(spec, wm.data(), scales.data(), nullptr, packed.data());
-        int32_t y[16];
-        matmul_i32(x.data(), k, 1, packed.data(), spec, y, 16, 0, 16);
-        for (int32_t v : y) ASSERT_EQ(v, static_cast<int32_t>(w * xv * k));
-      }
+    for (int bits : {2, 3, 4, 5, 6, 7, 8})
+      for (int8_t xv : {int8_t{-128}, int8_t{127}})
+        for (int64_t m : {1, 9}) {
+          Case c({16, k, bits, -1, true, ScaleType::f32}, 1, 1.0f);
+          const int most = (1 << bits) - 1;
+          std::fill(c.codes.begin(), c.codes.end(), static_cast<uint8_t>(most));
+          std::fill(c.zeros.begin(), c.zeros.end(), uint8_t{0});
+          pack(c.spec, c.codes.data(), c.scales.data(), c.zeros.data(), c.packed.data());
+          Quantized x(m, k, segment_of(c.spec, -1));
+          x.set(std::vector<int8_t>(m * k, xv));
+          std::vector<float> y(m * 16);
+          matmul(x.rows, m, c.packed.data(), c.spec, nullptr, y.data(), 16, 0, 16);
+          for (float v : y) ASSERT_EQ(v, static_cast<float>(xv * most) * 4096.0f) << bits;  // few bits before a power of two: exact
+        }
   });
 }
 
-TEST(I8gemm, ZeroPointsScalesAndBiasFollowTheDefinition) {
+TEST(I8gemm, ScalesAndBiasFollowTheDefinition) {
   for_each_isa([] {
-    const int64_t n = 21, k = 101, m = 6;
-    const Weights c(n, k, true);
-    const auto x = bytes(m * k, 4);
-    const auto sx = normal(m, 5), bias = normal(n, 6);
-    const std::vector<int32_t> zx = {0, 1, -128, 127, 55, -3};
-    for (bool with : {false, true}) {
-      std::vector<float> y(m * n);
-      matmul(x.data(), k, m, sx.data(), with ? zx.data() : nullptr, c.packed.data(), c.spec, with ? bias.data() : nullptr, y.data(), n, 0,
-             n);
-      for (int64_t i = 0; i < m; ++i)
-        for (int64_t j = 0; j < n; ++j) {
-          int32_t sum = 0;
-          for (int64_t t = 0; t < k; ++t) sum += (x[i * k + t] - (with ? zx[i] : 0)) * (c.w[j * k + t] - c.zeros[j]);
-          ASSERT_EQ(y[i * n + j], static_cast<float>(sum) * sx[i] * c.scales[j] + (with ? bias[j] : 0.0f));
+    for (int64_t m : {1, 6, 12})
+      for (int64_t group : {-1, 32, 128})
+        for (bool zeros : {false, true}) {
+          const Case c({37, 500, 4, group, zeros, ScaleType::f16}, 2);
+          const Spec& s = c.spec;
+          Quantized x(m, s.k, segment_of(s, 64));
+          const auto values = normal(m * s.k, 5), bias = normal(s.n, 6);
+          quantize(values.data(), s.k, m, 64, x.rows, 0);
+          std::vector<float> y(m * s.n);
+          matmul(x.rows, m, c.packed.data(), s, bias.data(), y.data(), s.n, 0, s.n);
+          for (int64_t i = 0; i < m; ++i)
+            for (int64_t n = 0; n < s.n; ++n) {
+              double want = bias[n], size = std::fabs(want);
+              for (int64_t k = 0; k < s.k; ++k) {
+                const double term = double{x.scale[i * x.rows.segments + k / x.rows.segment]} * x.code(i, k) * c.integer(n, k) * c.scales[c.group(n, k)];
+                want += term;
+                size += std::fabs(term);
+              }
+              // one product of scales, one product and one sum a segment, each within half a unit of what is at hand
+              const double bound = 0x1p-24 * size * static_cast<double>(x.rows.segments + 3);
+              ASSERT_NEAR(y[i * s.n + n], want, bound) << "m " << i << "/" << m << " n " << n << " group " << group;
+            }
         }
+  });
+}
+
+TEST(I8gemm, RangesAndThreadsEqualTheWhole) {
+  for_each_isa([] {
+    const Case c({200, 300, 4, 32, true, ScaleType::f16}, 2);
+    for (int64_t m : {1, 4, 30}) {
+      Quantized x(m, c.spec.k, segment_of(c.spec, 32));
+      quantize(normal(m * c.spec.k, 1).data(), c.spec.k, m, 32, x.rows, 0);
+      std::vector<float> whole(m * 200);
+      auto run = [&](std::vector<float>& y, int64_t a, int64_t b) { matmul(x.rows, m, c.packed.data(), c.spec, nullptr, y.data(), 200, a, b); };
+      run(whole, 0, 200);
+      for (int threads : {1, 2, 8}) {
+        std::vector<float> parts(m * 200);
+        std::vector<std::thread> all;
+        for (int t = 0; t < threads; ++t)
+          all.emplace_back([&, t] { run(parts, 13 * t / threads * 16, t + 1 == threads ? 200 : 13 * (t + 1) / threads * 16); });
+        for (auto& t : all) t.join();
+        ASSERT_EQ(whole, parts) << threads;
+      }
     }
   });
 }
 
-TEST(I8gemm, RangesComputedApartEqualTheWhole) {
-  for_each_isa([] {
-    const Weights c(70, 131, true);
-    const int64_t m = 14;
-    const auto x = bytes(m * 131, 4);
-    const auto sx = normal(m, 5);
-    std::vector<float> whole(m * 70), parts(m * 70);
-    auto run = [&](std::vector<float>& y, int64_t a, int64_t b) {
-      matmul(x.data(), 131, m, sx.data(), nullptr, c.packed.data(), c.spec, nullptr, y.data(), 70, a, b);
-    };
-    run(whole, 0, 70);
-    run(parts, 48, 70);
-    run(parts, 0, 16);
-    run(parts, 16, 48);
-    ASSERT_EQ(whole, parts);
-  });
+TEST(I8gemm, SegmentsLieInGroupsOfBothSides) {
+  auto segment = [](int64_t k, int64_t w, int64_t x) { return segment_of({16, k, 4, w, false, ScaleType::f16}, x); };
+  EXPECT_EQ(segment(1536, 128, 128), 128);
+  EXPECT_EQ(segment(1536, 128, -1), 128);
+  EXPECT_EQ(segment(1536, -1, 128), 128);
+  EXPECT_EQ(segment(1536, 32, 128), 32);
+  EXPECT_EQ(segment(1536, -1, -1), kMaxSegment);
+  EXPECT_EQ(segment(100, -1, -1), 128);
+  EXPECT_EQ(segment(1536, 4096, 2000), kMaxSegment);  // both cover the row
+  EXPECT_EQ(segment(1536, 16, 16), 0);
+  EXPECT_EQ(segment(1536, 128, 96), 0);
+  EXPECT_EQ(segment(1536, 96, 96), 96);
+  EXPECT_EQ(segment(8192, 4096, 4096), kMaxSegment);
+  EXPECT_EQ(segment(8192, 1056, 1056), 0);  // longer than a segment, and no multiple of one
 }
 
 TEST(QuantizeRows, EveryIsaGivesTheDefinition) {
   for_each_isa([] {
-    for (int64_t k : {1, 7, 16, 100, 513}) {
-      const int64_t m = 3, ldx = k + 2;
-      const auto x = normal(m * ldx, static_cast<unsigned>(k));
-      std::vector<int8_t> q(m * k + 1, 99);
-      std::vector<float> scale(m);
-      quantize_rows(x.data(), ldx, m, k, q.data(), k, scale.data());
-      for (int64_t i = 0; i < m; ++i) {
-        float most = 0;
-        for (int64_t t = 0; t < k; ++t) most = std::max(most, std::fabs(x[i * ldx + t]));
-        ASSERT_EQ(scale[i], most / 127.5f);
-        for (int64_t t = 0; t < k; ++t)
-          ASSERT_EQ(q[i * k + t], std::clamp(std::nearbyint(x[i * ldx + t] / scale[i]), -128.0f, 127.0f)) << i << " " << t;
+    for (int64_t k : {1, 7, 16, 100, 513})
+      for (int64_t m : {1, 5, 10})
+        for (int64_t group : {-1, 32, 64}) {
+          const int64_t ldx = k + 2, segment = segment_of({16, k, 4, 128, false, ScaleType::f16}, group);
+          const auto x = normal(m * ldx, static_cast<unsigned>(k));
+          Quantized out(m, k, segment);
+          quantize(x.data(), ldx, m, group, out.rows, 0);
+          for (int64_t i = 0; i < m; ++i) {
+            std::vector<int32_t> sums(out.rows.segments, 0);
+            const int64_t g = group > 0 ? group : k;
+            for (int64_t from = 0; from < k; from += g) {
+              const int64_t end = std::min(k, from + g);
+              float most = 0;
+              for (int64_t t = from; t < end; ++t) most = std::max(most, std::fabs(x[i * ldx + t]));
+              for (int64_t t = from; t < end; ++t) {
+                const float scale = out.scale[i * out.rows.segments + t / segment];
+                ASSERT_EQ(scale, most / 127.5f);
+                ASSERT_EQ(out.code(i, t), std::clamp(std::nearbyint(x[i * ldx + t] / scale), -128.0f, 127.0f)) << i << " " << t;
+                sums[t / segment] += out.code(i, t);
+              }
+            }
+            for (int64_t s = 0; s < out.rows.segments; ++s) ASSERT_EQ(out.minus_sum[i * out.rows.segments + s], -sums[s]);
+            for (int64_t t = k; t < out.rows.stride; ++t) ASSERT_EQ(out.code(i, t), 0) << "padding";
+          }
+        }
+  });
+}
+
+TEST(QuantizeRows, QuotientsNextToHalvesRoundAsDivisionDoes) {
+  for_each_isa([] {
+    std::mt19937 rng(3);
+    for (int round = 0; round < 400; ++round) {
+      const int64_t k = 256;
+      const float scale = std::ldexp(std::uniform_real_distribution<float>(1, 2)(rng), static_cast<int>(rng() % 200) - 100);
+      std::vector<float> x(k);
+      for (int64_t i = 0; i < k; ++i) {
+        x[i] = (static_cast<float>(i) - 128 + 0.5f) * scale;
+        for (unsigned step = rng() % 5; step > 0; --step) x[i] = std::nextafter(x[i], rng() % 2 ? 1e38f : -1e38f);
       }
-      ASSERT_EQ(q[m * k], 99) << "wrote past K";
+      Quantized out(1, k, 256);
+      quantize_static(x.data(), k, 1, &scale, out.rows, 0);
+      for (int64_t i = 0; i < k; ++i) ASSERT_EQ(out.code(0, i), std::clamp(std::nearbyint(x[i] / scale), -128.0f, 127.0f)) << x[i] << " / " << scale;
     }
   });
 }
@@ -149,17 +252,17 @@ TEST(QuantizeRows, EveryIsaGivesTheDefinition) {
 TEST(QuantizeRows, HalvesGoToEvenAndZerosStayZero) {
   for_each_isa([] {
     const std::vector<float> x = {127.5f, 0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, -127.5f, 126.5f};
-    std::vector<int8_t> q(9);
-    float scale;
-    quantize_rows(x.data(), 9, 1, 9, q.data(), 9, &scale);
-    EXPECT_EQ(scale, 1.0f);
-    EXPECT_EQ(q, (std::vector<int8_t>{127, 0, 2, 2, 0, -2, -2, -128, 126}));
+    Quantized out(1, 9, 32);
+    quantize(x.data(), 9, 1, -1, out.rows, 0);
+    EXPECT_EQ(out.scale[0], 1.0f);
+    EXPECT_EQ(std::vector<int8_t>(out.q.begin(), out.q.begin() + 9), (std::vector<int8_t>{127, 0, 2, 2, 0, -2, -2, -128, 126}));
     for (float tiny : {0.0f, -0.0f, 1e-45f}) {  // 1e-45 / 127.5 is 0 in f32
       const std::vector<float> zeros(20, tiny);
-      std::vector<int8_t> out(20, 5);
-      quantize_rows(zeros.data(), 20, 1, 20, out.data(), 20, &scale);
-      EXPECT_EQ(scale, 0.0f);
-      EXPECT_EQ(out, std::vector<int8_t>(20, 0));
+      Quantized none(1, 20, 32);
+      quantize(zeros.data(), 20, 1, -1, none.rows, 0);
+      EXPECT_EQ(none.scale[0], 0.0f);
+      EXPECT_EQ(none.minus_sum[0], 0);
+      EXPECT_EQ(none.q, std::vector<int8_t>(64, 0));
     }
   });
 }
@@ -167,22 +270,40 @@ TEST(QuantizeRows, HalvesGoToEvenAndZerosStayZero) {
 TEST(QuantizeRows, DenormalScalesStayInRange) {
   for_each_isa([] {
     const std::vector<float> x(17, 200e-45f);
-    std::vector<int8_t> q(17);
-    float scale;
-    quantize_rows(x.data(), 17, 1, 17, q.data(), 17, &scale);
-    EXPECT_GT(scale, 0.0f);
-    EXPECT_EQ(q, std::vector<int8_t>(17, 127));
+    Quantized out(1, 17, 32);
+    quantize(x.data(), 17, 1, -1, out.rows, 0);
+    EXPECT_GT(out.scale[0], 0.0f);
+    for (int64_t i = 0; i < 17; ++i) EXPECT_EQ(out.code(0, i), 127);
   });
 }
 
-TEST(QuantizeRows, StaticScalesClampAndShift) {
+TEST(QuantizeRows, WhatIsNoNumberStaysNone) {
+  for_each_isa([] {
+    for (float odd : {NAN, -INFINITY})
+      for (int64_t at : {0, 17, 39}) {
+        const Case c({16, 40, 4, -1, true, ScaleType::f32}, 3);
+        auto x = normal(3 * 40, 4);
+        x[40 + at] = odd;
+        Quantized q(3, 40, segment_of(c.spec, 32));
+        quantize(x.data(), 40, 3, 32, q.rows, 0);
+        float y[3][16];
+        matmul(q.rows, 3, c.packed.data(), c.spec, nullptr, y[0], 16, 0, 16);
+        for (int n = 0; n < 16; ++n) {
+          ASSERT_TRUE(std::isfinite(y[0][n]) && std::isfinite(y[2][n]));
+          ASSERT_FALSE(std::isfinite(y[1][n])) << odd << " at " << at;
+        }
+      }
+  });
+}
+
+TEST(QuantizeRows, GivenScalesClamp) {
   for_each_isa([] {
     const std::vector<float> x = {0, 1, -1, 1e30f, -1e30f, 0.25f, 0.75f};
     const float scale = 0.5f;
-    const int32_t zero = 10;
-    std::vector<int8_t> q(7);
-    quantize_rows_static(x.data(), 7, 1, 7, &scale, &zero, q.data(), 7);
-    EXPECT_EQ(q, (std::vector<int8_t>{10, 12, 8, 127, -128, 10, 12}));
+    Quantized out(1, 7, 32);
+    quantize_static(x.data(), 7, 1, &scale, out.rows, 0);
+    EXPECT_EQ(std::vector<int8_t>(out.q.begin(), out.q.begin() + 7), (std::vector<int8_t>{0, 2, -2, 127, -128, 0, 2}));
+    EXPECT_EQ(out.minus_sum[0], -(2 - 2 + 127 - 128 + 2));
   });
 }
 

@@ -12,45 +12,11 @@
 
 #include "kernels/cpu.h"
 #include "kernels/isa_test.h"
+#include "kernels/qgemm/case_test.h"
 #include "kernels/tile/tile.h"
 
 namespace statera::kernels::qgemm {
 namespace {
-
-struct Case {
-  Spec spec;
-  std::vector<uint8_t> codes, zeros;
-  std::vector<float> scales;
-  std::vector<uint64_t> packed;  // 8-byte words
-
-  Case(Spec s, unsigned seed) : spec(s) {
-    std::mt19937 rng(seed);
-    codes.resize(s.n * s.k);
-    for (auto& c : codes) c = static_cast<uint8_t>(rng() & ((1u << s.bits) - 1));
-    scales.resize(s.n * group_count(s));
-    for (auto& v : scales) {
-      v = std::uniform_real_distribution<float>(0.001f, 0.02f)(rng);
-      if (s.scale == ScaleType::bf16 || s.scale == ScaleType::f16) {  // 7 bits of fraction, inside f16's normal range
-        uint32_t bits;
-        std::memcpy(&bits, &v, 4);
-        bits &= 0xffff0000;
-        std::memcpy(&v, &bits, 4);
-      }
-    }
-    if (s.zeros) {
-      zeros.resize(scales.size());
-      for (auto& z : zeros) z = static_cast<uint8_t>(rng() & ((1u << s.bits) - 1));
-    }
-    packed.resize(packed_bytes(s) / 8);
-    pack(s, codes.data(), scales.data(), s.zeros ? zeros.data() : nullptr, packed.data());
-  }
-
-  float weight(int64_t n, int64_t k) const {
-    const int64_t g = n * group_count(spec) + k / group_size(spec);
-    const int zero = spec.zeros ? zeros[g] : 1 << (spec.bits - 1);
-    return static_cast<float>(codes[n * spec.k + k] - zero) * scales[g];
-  }
-};
 
 void expect_product(const Case& c, int64_t m, bool with_bias) {
   const Spec& s = c.spec;

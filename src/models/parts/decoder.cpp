@@ -131,6 +131,10 @@ at::Tensor Decoder::mix(const Layer& l, const at::Tensor& x, const Pass& pass) c
     q = qkv.slice(1, 0, N * d);
     k = qkv.slice(1, N * d, (N + K) * d);
     v = qkv.slice(1, (N + K) * d, (N + 2 * K) * d);
+  } else if (auto qkv = together({&l.q_proj, &l.k_proj, &l.v_proj}, x, pass)) {
+    q = (*qkv)[0];
+    k = (*qkv)[1];
+    v = (*qkv)[2];
   } else {
     q = l.q_proj(x, pass);
     k = l.k_proj(x, pass);

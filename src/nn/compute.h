@@ -1,0 +1,19 @@
+// compute: whether low-bit weights meet activations as they are, or rounded to 8 bits so that the products run in integers. A choice of
+// whoever loads a model: it sets the input quantizers of layers that the checkpoint says nothing about.
+#pragma once
+
+#include <string_view>
+
+#include "nn/site.h"
+
+namespace statera {
+
+// automatic: int8 for every packed layer that can; int8: the same, and an error where one cannot.
+enum class Compute { automatic, exact, int8 };
+// "auto", "exact", "int8"; Error(usage) otherwise.
+Compute parse_compute(std::string_view name);
+// Activation quantizers of the checkpoint stay, whatever is chosen; routers stay exact, since a token's choice of experts is no matter of
+// degree. With int8 Error(unsupported) when no layer is packed, or one has groups that cannot run in integers.
+void set_compute(Params& params, Compute compute);
+
+}  // namespace statera

@@ -1,0 +1,174 @@
+// Packed weights: products in integers equal the simulation of quantized activations, layers that share an input equal layers called alone,
+// and what --compute sets.
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/abs.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/randn.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "base/threads.h"
+#include "nn/compute.h"
+#include "nn/linear.h"
+#include "nn/weight.h"
+
+namespace statera {
+namespace {
+
+QTensor rounded_weight(int64_t N, int64_t K, int bits, int64_t group, bool symmetric) {
+  return rtn(at::randn({N, K}), {.bits = bits, .group = group, .symmetric = symmetric});
+}
+
+std::shared_ptr<LinearSite> site_of(const QTensor& q, const std::string& path, Role role = Role::mlp) {
+  auto site = std::make_shared<LinearSite>();
+  site->path = path;
+  site->out = q.rows();
+  site->in = q.columns();
+  site->role = role;
+  site->weight = make_packed(q);
+  return site;
+}
+
+TEST(PackedWeights, IntegerProductsEqualTheirSimulation) {
+  const at::NoGradGuard none;
+  for (int bits : {2, 3, 4, 5, 6, 7, 8}) {
+    for (int64_t group : {-1, 32, 128}) {
+      for (bool symmetric : {true, false}) {
+        const int64_t K = 300;
+        const QTensor q = rounded_weight(37, K, bits, group, symmetric);
+        const Weight packed = make_packed(q), simulated = make_rounded(q);
+        for (const ActQuant& act : {ActQuant{8, -1}, ActQuant{8, 32}, ActQuant{8, 64}}) {
+          for (int64_t T : {1, 5, 8, 9, 30}) {
+            const at::Tensor x = at::randn({T, K});
+            // What both round of the same products: the sums of the simulation K times, those of integers once a segment, and the factors.
+            const at::Tensor size = at::linear(at::abs(fake_quantize(x, act)), at::abs(q.dequantize()));
+            const at::Tensor bound = size * (static_cast<double>(2 * K) + 8) * 0x1p-24;
+            const at::Tensor error = at::abs(packed->apply(x, &act) - simulated->apply(x, &act));
+            EXPECT_TRUE((error <= bound).all().item<bool>()) << bits << " bits, groups " << group << "/" << act.group << ", " << T << " rows";
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(PackedWeights, GroupsThatDoNotFitIntegersAreSimulated) {
+  const at::NoGradGuard none;
+  const QTensor q = rounded_weight(20, 96, 4, 16, true);
+  const ActQuant act{8, 16};
+  const at::Tensor x = at::randn({6, 96});
+  EXPECT_FALSE(integer_activations(*make_packed(q)));
+  EXPECT_LT((make_packed(q)->apply(x, &act) - make_rounded(q)->apply(x, &act)).abs().max().item<double>(), 1e-4);
+}
+
+TEST(PackedWeights, ARowDoesNotDependOnTheOthersOrOnThreads) {
+  const at::NoGradGuard none;
+  const Weight w = make_packed(rounded_weight(150, 320, 4, 64, false));
+  const ActQuant act{8, 64};
+  const at::Tensor x = at::randn({21, 320}), all = w->apply(x, &act);
+  for (int threads : {1, 2, 5}) {
+    const int before = num_threads();
+    set_num_threads(threads);
+    EXPECT_TRUE(w->apply(x, &act).equal(all)) << threads;
+    EXPECT_TRUE(w->apply(x.slice(0, 7, 8), &act).equal(all.slice(0, 7, 8))) << threads;
+    EXPECT_TRUE(w->apply(x.slice(0, 3, 9), &act).equal(all.slice(0, 3, 9))) << threads;
+    set_num_threads(before);
+  }
+}
+
+TEST(PackedWeights, IntegerActivationsFollowTheGroupsOfTheWeight) {
+  auto group = [](int64_t K, int64_t weight_group) {
+    const auto act = integer_activations(*make_packed(rounded_weight(4, K, 4, weight_group, true)));
+    return act ? act->group : 0;
+  };
+  EXPECT_EQ(group(512, 32), 32);
+  EXPECT_EQ(group(512, 96), 96);
+  EXPECT_EQ(group(512, 128), 128);
+  EXPECT_EQ(group(512, 256), 128);
+  EXPECT_EQ(group(512, -1), 128);
+  EXPECT_EQ(group(512, 16), 0);
+  EXPECT_EQ(group(512, 40), 0);
+  EXPECT_FALSE(integer_activations(*make_dense(at::randn({4, 8}))));
+}
+
+TEST(Together, LayersOfOneInputEqualLayersCalledAlone) {
+  const at::NoGradGuard none;
+  const QTensor a = rounded_weight(70, 256, 4, 128, true), b = rounded_weight(16, 256, 3, 128, false), c = rounded_weight(33, 256, 8, 128, true);
+  std::vector<std::shared_ptr<LinearSite>> sites{site_of(a, "a"), site_of(b, "b"), site_of(c, "c")};
+  sites[1]->bias = at::randn({16});
+  sites[2]->adapter = std::make_shared<Adapter>(Adapter{at::randn({2, 256}), at::randn({33, 2}), 0.5});
+  const Linear la{sites[0]}, lb{sites[1]}, lc{sites[2]};
+  const at::Tensor x = at::randn({2, 6, 256});
+  const Pass pass;
+  for (const std::optional<ActQuant>& act : {std::optional<ActQuant>{}, std::optional<ActQuant>{ActQuant{8, 128}}, std::optional<ActQuant>{ActQuant{8, -1}}}) {
+    for (auto& site : sites) site->act = act;
+    const auto together_y = together({&la, &lb, &lc}, x, pass);
+    ASSERT_TRUE(together_y);
+    EXPECT_TRUE((*together_y)[0].equal(la(x, pass)));
+    EXPECT_TRUE((*together_y)[1].equal(lb(x, pass)));
+    EXPECT_TRUE((*together_y)[2].equal(lc(x, pass)));
+    EXPECT_EQ((*together_y)[2].sizes(), (at::IntArrayRef{2, 6, 33}));
+  }
+}
+
+TEST(Together, LayersThatCannotShareAnInputAreLeftAlone) {
+  const at::NoGradGuard none;
+  auto one = site_of(rounded_weight(16, 64, 4, 32, true), "one"), two = site_of(rounded_weight(16, 64, 4, 32, true), "two");
+  const Linear a{one}, b{two};
+  const at::Tensor x = at::randn({3, 64});
+  Pass pass;
+  ASSERT_TRUE(together({&a, &b}, x, pass));
+  Tap tap;
+  pass.tap = &tap;
+  EXPECT_FALSE(together({&a, &b}, x, pass));  // it may stop the second one
+  pass.tap = nullptr;
+  two->act = ActQuant{};
+  EXPECT_FALSE(together({&a, &b}, x, pass));
+  two->act.reset();
+  two->weight = make_dense(at::randn({16, 64}));
+  EXPECT_FALSE(together({&a, &b}, x, pass));
+}
+
+// Of the checkpoint: nothing, an activation quantizer of its own, a router, a floating layer.
+Params some_params() {
+  Params p;
+  p.linears["plain"] = site_of(rounded_weight(16, 128, 4, 32, true), "plain");
+  p.linears["own"] = site_of(rounded_weight(16, 128, 8, -1, true), "own");
+  p.linears["own"]->act = ActQuant{};
+  p.linears["router"] = site_of(rounded_weight(16, 128, 4, 32, true), "router", Role::router);
+  p.linears["dense"] = site_of(rounded_weight(16, 128, 4, 32, true), "dense");
+  p.linears["dense"]->weight = make_dense(at::randn({16, 128}));
+  return p;
+}
+
+TEST(Compute, IntegersAreForPackedLayersThatTheCheckpointLeavesOpen) {
+  for (Compute compute : {Compute::automatic, Compute::int8}) {
+    Params p = some_params();
+    set_compute(p, compute);
+    EXPECT_EQ(p.linears["plain"]->act, (ActQuant{8, 32}));
+    EXPECT_EQ(p.linears["own"]->act, ActQuant{});
+    EXPECT_FALSE(p.linears["router"]->act);
+    EXPECT_FALSE(p.linears["dense"]->act);
+  }
+  Params p = some_params();
+  set_compute(p, Compute::exact);
+  EXPECT_FALSE(p.linears["plain"]->act);
+  EXPECT_EQ(p.linears["own"]->act, ActQuant{});
+}
+
+TEST(Compute, Int8IsAnErrorWhereALayerCannot) {
+  Params p = some_params();
+  p.linears["odd"] = site_of(rounded_weight(16, 128, 4, 16, true), "odd");
+  EXPECT_THROW(set_compute(p, Compute::int8), Error);
+  set_compute(p, Compute::automatic);
+  EXPECT_FALSE(p.linears["odd"]->act);
+  Params dense;
+  dense.linears["dense"] = some_params().linears["dense"];
+  EXPECT_THROW(set_compute(dense, Compute::int8), Error);
+  set_compute(dense, Compute::automatic);
+  EXPECT_THROW(parse_compute("int4"), Error);
+}
+
+}  // namespace
+}  // namespace statera
