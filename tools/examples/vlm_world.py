@@ -2,7 +2,7 @@
 `statera eval --tasks vqa --prompt '{question}'`, pictures inside as data: URIs). Needs Pillow; the same seed and the same Pillow give
 the same bytes.
 
-    python tools/examples/vlm_world.py --out DIR --train 60000 --eval 150
+    python tools/examples/vlm_world.py --out DIR --train 240000 --eval 150
 """
 import argparse
 import base64

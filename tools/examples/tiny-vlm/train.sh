@@ -13,7 +13,7 @@ publish=${3:-no}
 python=${PYTHON:-python3}
 statera=${STATERA:-$root/build/release/statera}
 
-[ -e "$work/world/eval/box.hard.jsonl" ] || "$python" "$root/tools/examples/vlm_world.py" --out "$work/world" --train 60000 --eval 150
+[ -e "$work/world/eval/box.hard.jsonl" ] || "$python" "$root/tools/examples/vlm_world.py" --out "$work/world" --train 240000 --eval 150
 [ -e "$work/base" ] || "$statera" tokenizer train "$work/world/train.jsonl" --out "$work/base" --vocab-size 1024
 cp "$here"/{config,generation_config,preprocessor_config,video_preprocessor_config}.json "$work/base/"
 [ -e "$work/init" ] || "$statera" init "$work/base" --out "$work/init" --seed 1 --dtype fp32
