@@ -37,7 +37,7 @@ CONFIG = {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_
 # ---- the peer, in its own environment ------------------------------------------------------------------------------------------------
 
 def examples_of(work, tokenizer, image_token):
-    """The prepared conversations; learned is what stands between the opening of the assistant's turn and the mark that ends it."""
+    """The prepared conversations; learned is what follows the opening of the assistant's turn, to the end."""
     import torch
     from safetensors.torch import load_file
     opening = tokenizer.encode("<|im_start|>assistant\n", add_special_tokens=False)
@@ -46,9 +46,8 @@ def examples_of(work, tokenizer, image_token):
         item = load_file(work / f"item{i}.safetensors")
         ids = item["input_ids"].reshape(-1)
         begin = max(k for k in range(len(ids)) if ids[k:k + len(opening)].tolist() == opening) + len(opening)
-        end = int((ids == tokenizer.eos_token_id).nonzero()[-1]) + 1
         labels = torch.full_like(ids, -100)
-        labels[begin:end] = ids[begin:end]
+        labels[begin:] = ids[begin:]
         found.append({**item, "input_ids": ids, "labels": labels, "mm_token_type_ids": (ids == image_token).long()})
     return found
 
