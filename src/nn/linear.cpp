@@ -70,9 +70,9 @@ at::Tensor Linear::operator()(const at::Tensor& x_in, const Pass& pass) const {
   return shaped_as(x_in, y);
 }
 
-// A tap may stop a layer before it is computed, and a rotated input is another input: such layers are called one by one.
+// A tap that hears layers may stop one before it is computed, and a rotated input is another input: such layers are called one by one.
 std::optional<std::vector<at::Tensor>> together(std::initializer_list<const Linear*> layers, const at::Tensor& x_in, const Pass& pass) {
-  if (pass.tap) return std::nullopt;
+  if (pass.tap && pass.tap->hears_layers()) return std::nullopt;
   std::vector<const WeightRep*> weights;
   const LinearSite& first = (*layers.begin())->site();
   for (const Linear* l : layers) {

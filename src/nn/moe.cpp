@@ -88,7 +88,8 @@ at::Tensor Moe::routed(const at::Tensor& x, const Pass& pass) const {
   };
   // With experts for all threads, each thread takes whole ones, elementwise work included; with few, the threads share each product.
   // Taps and graphs are for one thread.
-  if (!pass.tap && !at::GradMode::is_enabled() && count >= 2 * num_threads()) {
+  const bool heard = pass.tap && pass.tap->hears_layers();
+  if (!heard && !at::GradMode::is_enabled() && count >= 2 * num_threads()) {
     const at::ThreadLocalState state;
     parallel_for(count, 1, [&](int64_t begin, int64_t end) {
       const at::ThreadLocalStateGuard same(state);

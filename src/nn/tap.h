@@ -13,6 +13,9 @@ class Stack;
 class Tap {
  public:
   virtual ~Tap() = default;
+  // Whether it listens to layers and routers, which then run one after another on one thread. A tap that overrides `block` alone says no, and
+  // layers that read the same x may run together, experts side by side.
+  virtual bool hears_layers() const { return true; }
   // Before a linear layer: x_TK rotated but not quantized. What it throws keeps the layer from being computed.
   virtual void input(const LinearSite& site, const at::Tensor& x_TK, const Pass& pass) {}
   // After it: the same x, y_TN with bias and adapter.

@@ -122,6 +122,11 @@ TEST(Together, LayersThatCannotShareAnInputAreLeftAlone) {
   Tap tap;
   pass.tap = &tap;
   EXPECT_FALSE(together({&a, &b}, x, pass));  // it may stop the second one
+  class Blocks : public Tap {
+    bool hears_layers() const override { return false; }
+  } blocks;
+  pass.tap = &blocks;
+  EXPECT_TRUE(together({&a, &b}, x, pass));
   pass.tap = nullptr;
   two->act = ActQuant{};
   EXPECT_FALSE(together({&a, &b}, x, pass));

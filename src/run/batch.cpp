@@ -15,6 +15,7 @@ namespace {
 class CancelTap : public Tap {
  public:
   explicit CancelTap(const std::vector<Sequence*>& batch) : batch_(batch) {}
+  bool hears_layers() const override { return false; }
   void block(const Stack&, int64_t, const at::Tensor&, const Pass&) override {
     if (std::all_of(batch_.begin(), batch_.end(), [](const Sequence* s) { return s->cancelled(); })) {
       throw Error(ErrorKind::interrupted, "cancelled");
