@@ -18,7 +18,7 @@ namespace statera {
 
 struct BenchOptions {
   std::optional<std::string> model, preset;
-  std::optional<int64_t> w_bits, w_group;
+  std::optional<int64_t> w_bits, w_group, head_bits;
   bool asym = false, quantize_vision = false, quantize_projector = false, quantize_head = false;
   int64_t a_bits = 16, pp = 512, tg = 64, repeats = 5, seed = 0;
   std::string dtype = "fp32", compute = "auto", image, read_buffer, trace;
@@ -34,7 +34,8 @@ struct BenchOptions {
     v("a_bits", a_bits, "16: floating activations; 8: int8, scaled per token as they come");
     v("quantize_vision", quantize_vision, "the vision tower's layers, too");
     v("quantize_projector", quantize_projector, "the projector's layers, too");
-    v("quantize_head", quantize_head, "the output head, too, where it is not the embedding");
+    v("quantize_head", quantize_head, "the output head, too; one that is tied to the embedding becomes a layer of its own");
+    v("head_bits", head_bits, "bits of the output head's weights, 2 to 8; means --quantize-head");
     v("dtype", dtype, "of activations: fp32, bf16 or fp16; weights keep their stored precision");
     v("compute", compute, "how low-bit weights meet activations: exact, int8, or auto (int8 where it can be), as in chat");
     v("pp", pp, "tokens of the prompt");

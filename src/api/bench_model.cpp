@@ -15,6 +15,7 @@
 #include "base/heap.h"
 #include "base/rng.h"
 #include "base/strings.h"
+#include "ckpt/own_head.h"
 #include "nn/compute.h"
 
 namespace statera {
@@ -22,18 +23,21 @@ namespace {
 
 constexpr int64_t kTextBefore = 4, kTextAfter = 22;  // tokens around a picture; with its two marks 28
 
+bool rounds_head(const BenchOptions& o) { return o.quantize_head || o.head_bits; }
+
 std::optional<Rounding> rounding_of(const BenchOptions& o, const ModelType& type, const Json& config) {
   if (!o.w_bits) return std::nullopt;
   const QSpec spec{static_cast<int>(*o.w_bits), o.w_group.value_or(o.a_bits == 8 ? -1 : 128), !o.asym};
   const std::optional<ActQuant> act = o.a_bits == 8 ? std::optional(ActQuant{8}) : std::nullopt;
-  return plan_rounding(type, config, spec, act, {o.quantize_vision, o.quantize_projector, o.quantize_head, {}, {}});
+  return plan_rounding(type, config, spec, act, {o.quantize_vision, o.quantize_projector, rounds_head(o), {}, {}}, o.head_bits);
 }
 
 std::string precision_of(const BenchOptions& o) {
   const std::string compute = "; compute " + o.compute;
   if (!o.w_bits) return (o.model ? "weights as stored" : "weights as the config says") + compute;
   const int64_t group = o.w_group.value_or(o.a_bits == 8 ? -1 : 128);
-  return fmt::format("{}-bit weights in {}{}", *o.w_bits, group > 0 ? fmt::format("groups of {}", group) : "rows", o.a_bits == 8 ? ", 8-bit activations" : "") + compute;
+  const std::string head = rounds_head(o) ? fmt::format(", the head with {} bits", o.head_bits.value_or(*o.w_bits)) : "";
+  return fmt::format("{}-bit weights in {}{}{}", *o.w_bits, group > 0 ? fmt::format("groups of {}", group) : "rows", head, o.a_bits == 8 ? ", 8-bit activations" : "") + compute;
 }
 
 // Refused before anything is drawn. Rounded weights are counted with a scale of 2 bytes a group.
@@ -43,8 +47,9 @@ void require_memory(const ModelType& type, const Json& config, const std::option
   double bytes = 0;
   const double width = dtype == at::kFloat ? 4 : 2;
   for (const auto& [path, site] : model->params.linears) {
-    const bool rounded = rounding && rounding->paths.contains(path);
-    bytes += static_cast<double>(site->out) * static_cast<double>(site->in) * (rounded ? rounding->spec.bits / 8.0 : width);
+    const auto rounded = rounding ? rounding->layers.find(path) : std::map<std::string, QSpec>::const_iterator{};
+    const bool known = rounding && rounded != rounding->layers.end();
+    bytes += static_cast<double>(site->out) * static_cast<double>(site->in) * (known ? rounded->second.bits / 8.0 : width);
   }
   for (const auto& [path, site] : model->params.tensors) {
     double n = width;
@@ -58,7 +63,8 @@ void require_memory(const ModelType& type, const Json& config, const std::option
 
 Loaded draw_model(const BenchOptions& o) {
   const std::string& name = *o.preset;
-  const Json config = config_or_preset(name);
+  const Json stated = config_or_preset(name);
+  const Json config = rounds_head(o) ? untied(stated) : stated;
   const ModelType& type = with_context(name, [&]() -> const ModelType& { return model_type(config); });
   const at::ScalarType activations = parse_dtype(o.dtype), stored = with_context(name, [&] { return stated_dtype(config).value_or(at::kBFloat16); });
   prepare_inference();
@@ -111,6 +117,7 @@ BenchModel open_bench_model(const BenchOptions& o) {
   LoadOptions load;
   load.dtype = o.dtype;
   load.compute = o.compute;
+  load.own_head = rounds_head(o);
   if (!o.w_bits) {
     out.loaded = open_model(*o.model, load);
     return out;

@@ -196,6 +196,23 @@ TEST(Bench, WeightsRoundedInMemoryAreThoseThatRoundToNearestGives) {
   EXPECT_GT(rounded, 0);
 }
 
+TEST(Bench, ATiedHeadIsRoundedApartFromTheEmbedding) {
+  BenchOptions o = small("qwen3");
+  o.w_bits = 4;
+  o.w_group = 16;
+  o.head_bits = 8;
+  const BenchModel drawn = open_bench_model(o);
+  EXPECT_EQ(drawn.loaded.model->params.linears.at("lm_head")->weight->unpack()->spec.bits, 8);
+  EXPECT_NE(drawn.precision.find("the head with 8 bits"), std::string::npos);
+  o.model = kTiny + "qwen3";
+  o.preset.reset();
+  const BenchModel read = open_bench_model(o);
+  const auto q = read.loaded.model->params.linears.at("lm_head")->weight->unpack();
+  ASSERT_TRUE(q);
+  const at::Tensor table = read.loaded.model->params.tensors.at("model.embed_tokens.weight")->value;
+  EXPECT_TRUE(q->q.equal(rtn(table, {8, 16, true}).q));
+}
+
 TEST(Bench, ACheckpointIsRoundedAsItIsLoaded) {
   BenchOptions o;
   o.model = std::string(STATERA_SOURCE_DIR) + "/examples/tiny-qwen3-vl";

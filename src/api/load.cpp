@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/strings.h"
+#include "ckpt/own_head.h"
 #include "kernels/cpu.h"
 #include "nn/compute.h"
 
@@ -64,6 +65,7 @@ Loaded open_model(const std::string& directory, const LoadOptions& options, cons
   const auto mapped = Clock::now();
   const std::string config = out.checkpoint.directory() + "/config.json";
   const ModelType& type = with_context(config, [&]() -> const ModelType& { return model_type(out.checkpoint.config()); });
+  if (options.own_head) out.checkpoint = with_own_head(out.checkpoint, type);
   const at::ScalarType dtype = parse_dtype(options.dtype);
   const Compute compute = parse_compute(options.compute);
   prepare_inference();

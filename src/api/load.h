@@ -9,6 +9,7 @@ namespace statera {
 struct LoadOptions {
   std::string dtype = "fp32";  // of activations: "fp32", "bf16", "fp16"; weights keep the precision they are stored in
   std::string compute = "exact";  // "exact", "int8", "auto": nn/compute.h
+  bool own_head = false;  // a head that is tied to the embedding as a layer of its own, for sources that round it as it is read
   template <class V>
   void fields(V& v) {
     v("dtype", dtype, "of activations: fp32, bf16 or fp16; weights keep their stored precision");

@@ -11,6 +11,7 @@
 #include <cmath>
 #include <filesystem>
 #include <map>
+#include <mutex>
 
 #include "api/quantize.h"
 #include "api/test_checkpoints.h"
@@ -100,6 +101,30 @@ TEST(MbqGradients, AgreeWithFiniteDifferencesOfTheLossAtEveryResidualWriter) {
       EXPECT_NEAR(sums[static_cast<size_t>(channel)], numeric, 2e-3 * std::abs(numeric) + 2e-4) << path << " channel " << channel;
     }
   }
+}
+
+TEST(MbqGradients, LayersAreSaidToBeThroughOnceASampleHasPassedThem) {
+  TempDir dir;
+  const Opened tiny(root("examples/tiny-qwen3-vl"));
+  const CalibData data = tiny.data({.data = {write_items(dir)}, .n_samples = 2});
+  Calibrator calibrator(*tiny.model, data, dir / ".", nullptr);
+  std::mutex lock;
+  std::map<const LinearSite*, int> counts;
+  calibrator.when_through([&](const LinearSite& site) {
+    const std::lock_guard hold(lock);
+    ++counts[&site];
+  });
+  auto expect = [&](int tower, int blocks) {
+    for (const auto& [path, site] : tiny.model->params.linears) {
+      const bool in_tower = site->role == Role::vision || site->role == Role::projector;
+      EXPECT_EQ(counts[site.get()], in_tower ? tower : blocks) << path;
+    }
+  };
+  calibrator.start(0, {});
+  expect(2, 0);
+  calibrator.gradients([](const LinearSite&, const at::Tensor&, const Pass&) { return std::vector<double>{}; },
+                       [](const LinearSite&, size_t, const std::vector<double>&) {}, {});
+  expect(2, 4);  // forward and backward, two samples
 }
 
 TEST(MbqGradients, TheLastBlocksVisionTokensHaveNoneAndThreadsChangeNothing) {

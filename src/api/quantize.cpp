@@ -15,6 +15,7 @@
 #include "base/heap.h"
 #include "base/strings.h"
 #include "ckpt/checkpoint_source.h"
+#include "ckpt/own_head.h"
 #include "nn/buffers.h"
 #include "quant/calib/parity.h"
 #include "quant/calib/sample.h"
@@ -57,6 +58,10 @@ QuantizeSettings settings_of(const QuantizeOptions& o) {
   s.plan.weights.own_range = parse_parity(o.parity).own_ranges;
   if (o.a_bits == 8) s.plan.act = ActQuant{8};
   s.plan.select = {o.quantize_vision, o.quantize_projector, o.quantize_head, o.ignore, {}};
+  if (o.head_bits) {
+    s.plan.select.head = true;
+    s.plan.select.overrides.push_back(with_context("--head-bits", [&] { return parse_override("bits=" + std::to_string(*o.head_bits) + ":(^|\\.)lm_head$"); }));
+  }
   for (const std::string& text : o.override) s.plan.select.overrides.push_back(parse_override(text));
   s.target_bits = o.target_bits;
   for (const std::string& target : o.target) s.targets.push_back(one_of(target, "--target", known_targets()));
@@ -126,8 +131,9 @@ QuantizeReport quantize(const QuantizeOptions& given, const ProgressSink& progre
     if (calibrated) check_calibration(wanted);
     if (!calibrated && !(wanted.data.empty() && wanted.interleave.empty() && !parse_parity(wanted.parity).reads_data() && !wanted.few_shot))
       throw Error(ErrorKind::usage, "method " + settings.method + " looks at no data: leave out --data, --few-shot, --interleave and --parity of data");
-    const Checkpoint checkpoint = Checkpoint::open(options.model);
+    Checkpoint checkpoint = Checkpoint::open(options.model);
     const ModelType& type = with_context(options.model, [&]() -> const ModelType& { return model_type(checkpoint.config()); });
+    if (settings.plan.select.head) checkpoint = with_own_head(checkpoint, type);
     CheckpointSource source(checkpoint, type);
     const auto model = type.make(checkpoint.config(), source);
     std::optional<CalibData> data;

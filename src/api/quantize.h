@@ -24,6 +24,7 @@ struct QuantizeOptions {
   std::vector<std::string> ignore, override, target;
   std::optional<double> target_bits;
   bool quantize_vision = false, quantize_projector = false, quantize_head = false;
+  std::optional<int64_t> head_bits;
   std::string max_shard = "5GB", max_ram;
   int64_t seed = 0;
   std::vector<std::string> data;
@@ -62,7 +63,8 @@ struct QuantizeOptions {
     v("target", target, "refuse, before any work, what this could not load: vllm, transformers or llama.cpp (repeatable)");
     v("quantize_vision", quantize_vision, "the vision tower's layers, too");
     v("quantize_projector", quantize_projector, "the projector's layers, too");
-    v("quantize_head", quantize_head, "the output head, too");
+    v("quantize_head", quantize_head, "the output head, too; one that is tied to the embedding becomes a layer of its own");
+    v("head_bits", head_bits, "bits of the output head's weights, 2 to 8; means --quantize-head");
     v("format", format, "how the checkpoint is laid out");
     v("max_shard", max_shard, "size of a weight file, e.g. 5GB");
     v("max_ram", max_ram, "refuse when more memory than this would be needed, e.g. 8GB, and name the smallest that holds; what is written does not depend on it");

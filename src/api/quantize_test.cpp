@@ -5,9 +5,11 @@
 
 #include <filesystem>
 
+#include "api/loaded.h"
 #include "base/error.h"
 #include "ckpt/checkpoint_source.h"
 #include "ckpt/fused_experts.h"
+#include "ckpt/own_head.h"
 #include "ckpt/test_files.h"
 #include "nn/qtensor.h"
 
@@ -82,6 +84,7 @@ TEST(Quantize, OptionsThatExcludeEachOtherAreRefused) {
   };
   EXPECT_EQ(kind_of([](auto& o) { o.sym = o.asym = true; }).find("usage: --sym"), 0u);
   EXPECT_EQ(kind_of([](auto& o) { o.w_bits = 9; }).find("usage: --w-bits"), 0u);
+  EXPECT_EQ(kind_of([](auto& o) { o.head_bits = 1; }).find("usage: --head-bits"), 0u);
   EXPECT_EQ(kind_of([](auto& o) { o.a_bits = 4; }).find("usage: --a-bits"), 0u);
   EXPECT_EQ(kind_of([](auto& o) { o.a_bits = 8, o.w_group = 32; }).find("usage: --a-bits 8"), 0u);
   EXPECT_EQ(kind_of([](auto& o) { o.method = "rtm"; }).find("usage: unknown method \"rtm\"; did you mean \"rtn\"?"), 0u);
@@ -90,6 +93,43 @@ TEST(Quantize, OptionsThatExcludeEachOtherAreRefused) {
   EXPECT_EQ(kind_of([](auto& o) { o.quantize_vision = true, o.w_group = -1; }).find("usage: --quantize-vision"), 0u);
   EXPECT_TRUE(fs::is_empty(static_cast<const std::string&>(dir)));
 }
+
+// Both ways of naming: the head beside "model", and above it.
+class TiedHead : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(TiedHead, BecomesALayerOfItsOwn) {
+  TempDir dir;
+  QuantizeOptions o;
+  o.model = tiny(GetParam());
+  o.out = dir / "out";
+  o.w_group = -1;
+  o.head_bits = 8;
+  o.plan = true;
+  const QuantizeReport plan = quantize(o);
+  o.plan = false;
+  const QuantizeReport r = quantize(o);
+  EXPECT_EQ(plan.result_bytes, r.result_bytes);
+  ASSERT_EQ(r.layers.back().name, "lm_head");
+  EXPECT_GT(r.verified.tensors, 0);
+  const Checkpoint from = Checkpoint::open(o.model), to = Checkpoint::open(o.out);
+  EXPECT_EQ(to.bytes(), r.result_bytes);
+  EXPECT_FALSE(to.config().get_bool("tie_word_embeddings", true));
+  const Checkpoint own = with_own_head(from, model_type(from.config()));
+  ASSERT_EQ(own.aliases().size(), 1u);
+  const TensorInfo& head = own.aliases()[0];
+  for (const std::string& name : from.names()) {
+    if (!from.tensor(name).is_same_size(own.tensor(head.name)) || !from.tensor(name).equal(own.tensor(head.name))) continue;
+    EXPECT_TRUE(to.tensor(name).equal(from.tensor(name))) << "the embedding stays";
+  }
+  const Loaded loaded = open_model(o.out, {});
+  const auto q = loaded.model->residual_ends().head.site().weight->unpack();
+  ASSERT_TRUE(q);
+  EXPECT_EQ(q->spec.bits, 8);
+  const QTensor expected = rtn(own.tensor(head.name), q->spec);
+  EXPECT_TRUE(q->q.equal(expected.q));
+}
+
+INSTANTIATE_TEST_SUITE_P(Names, TiedHead, ::testing::Values("qwen3", "qwen2_vl", "qwen2_vl_native", "qwen3_vl_moe", "llama_rope3"), [](const auto& p) { return std::string(p.param); });
 
 TEST(Quantize, SizesAreReadWithDecimalAndBinaryUnits) {
   EXPECT_EQ(parse_bytes("5GB", "x"), 5'000'000'000u);

@@ -66,28 +66,31 @@ Weight RandomSource::linear(const std::string& path, int64_t out, int64_t in, st
   return make_dense(draw(path + ".weight", {out, in}, true));
 }
 
-Rounding plan_rounding(const ModelType& type, const Json& config, const QSpec& spec, std::optional<ActQuant> act, const SelectOptions& select) {
+Rounding plan_rounding(const ModelType& type, const Json& config, const QSpec& spec, std::optional<ActQuant> act, const SelectOptions& select,
+                       std::optional<int64_t> head_bits) {
   ShapesOnly shapes;
   const std::unique_ptr<Model> model = type.make(config, shapes);
   check_requests(*model, select);
-  Rounding plan{spec, act, {}};
+  Rounding plan{act, {}};
   for (const auto& [path, site] : model->params.linears) {
     if (!reason_by_role(*site, select).empty()) continue;
     if (spec.group > 0 && site->in % spec.group != 0)
       throw Error(ErrorKind::usage, "--w-group: layer " + path + " has " + std::to_string(site->in) + " inputs, which groups of " +
                                         std::to_string(spec.group) + " do not divide");
-    plan.paths.insert(path);
+    QSpec& own = plan.layers.emplace(path, spec).first->second;
+    if (head_bits && site->role == Role::head) own.bits = static_cast<int>(*head_bits);
   }
-  if (plan.paths.empty()) throw Error(ErrorKind::usage, "this model has no layer to quantize");
+  if (plan.layers.empty()) throw Error(ErrorKind::usage, "this model has no layer to quantize");
   return plan;
 }
 
 Weight RoundingSource::linear(const std::string& path, int64_t out, int64_t in, std::optional<ActQuant>& act) {
   const Weight w = inner_.linear(path, out, in, act);
-  if (!plan_.paths.contains(path)) return w;
+  const auto layer = plan_.layers.find(path);
+  if (layer == plan_.layers.end()) return w;
   if (act || w->unpack()) throw Error(ErrorKind::usage, "--w-bits: layer " + path + " is quantized already");
   act = plan_.act;
-  return make_packed(round_rows(w->dense(), plan_.spec));
+  return make_packed(round_rows(w->dense(), layer->second));
 }
 
 }  // namespace statera

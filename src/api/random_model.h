@@ -3,9 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -30,12 +30,12 @@ class RandomSource : public WeightSource {
 
 // Which layers are rounded to nearest, and how.
 struct Rounding {
-  QSpec spec;
   std::optional<ActQuant> act;
-  std::set<std::string> paths;
+  std::map<std::string, QSpec> layers;  // by path
 };
-// The layers that quantize would choose by their roles. Error(usage): none, or one whose inputs the groups do not divide.
-Rounding plan_rounding(const ModelType& type, const Json& config, const QSpec& spec, std::optional<ActQuant> act, const SelectOptions& select);
+// The layers that quantize would choose by their roles, the head with bits of its own where they are given. Error(usage): none, or one whose inputs the groups do not divide.
+Rounding plan_rounding(const ModelType& type, const Json& config, const QSpec& spec, std::optional<ActQuant> act, const SelectOptions& select,
+                       std::optional<int64_t> head_bits = {});
 
 // Another source's weights, those of the plan rounded and packed as they come: one dense layer is in memory at a time.
 class RoundingSource : public WeightSource {

@@ -63,12 +63,13 @@ struct Checkpoint::State {
   std::string directory;
   Json config, generation_config;
   std::vector<SafetensorsFile> files;
+  std::vector<TensorInfo> aliases;
   struct Place {
     size_t file;
     const TensorInfo* info;
     size_t id;
   };
-  std::unordered_map<std::string_view, Place> index;  // keys point into the files' headers
+  std::unordered_map<std::string_view, Place> index;  // keys point into the files' headers and aliases
   std::vector<std::string> names;
   std::unique_ptr<std::atomic<bool>[]> used;
   uint64_t bytes = 0;
@@ -152,6 +153,33 @@ Checkpoint Checkpoint::open(const std::string& directory) {
   return out;
 }
 
+Checkpoint Checkpoint::with_config(Json config, const std::vector<std::pair<std::string, std::string>>& aliases) const {
+  check(s_->aliases.empty(), "aliases of a checkpoint that has some");
+  auto state = std::make_shared<State>();
+  state->directory = s_->directory;
+  state->config = std::move(config);
+  state->generation_config = s_->generation_config;
+  state->files = s_->files;
+  state->index = s_->index;
+  state->names = s_->names;
+  state->bytes = s_->bytes;
+  for (const auto& [alias, of] : aliases) {
+    state->aliases.push_back(*find(of));
+    state->aliases.back().name = alias;
+    state->names.push_back(alias);
+  }
+  for (size_t i = 0; i < aliases.size(); ++i) {  // keys point into the list, which grows no more
+    const State::Place place{s_->index.find(aliases[i].second)->second.file, &state->aliases[i], state->index.size()};
+    check(state->index.emplace(state->aliases[i].name, place).second, "an alias is a tensor already: " + aliases[i].first);
+  }
+  std::sort(state->names.begin(), state->names.end());
+  state->used = std::make_unique<std::atomic<bool>[]>(state->names.size());
+  Checkpoint out;
+  out.s_ = std::move(state);
+  return out;
+}
+
+const std::vector<TensorInfo>& Checkpoint::aliases() const { return s_->aliases; }
 const std::string& Checkpoint::directory() const { return s_->directory; }
 const Json& Checkpoint::config() const { return s_->config; }
 const Json& Checkpoint::generation_config() const { return s_->generation_config; }

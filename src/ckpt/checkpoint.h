@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/json.h"
@@ -45,7 +46,11 @@ class Checkpoint {
   at::Tensor tensor(std::string_view name, const std::vector<int64_t>& shape) const;
   // Drops resident pages of a tensor.
   void release(std::string_view name) const;
-  // Bytes of all tensors.
+  // The same files under another config, with more tensors: (new name, name of the tensor, which must exist, whose bytes it has).
+  Checkpoint with_config(Json config, const std::vector<std::pair<std::string, std::string>>& aliases = {}) const;
+  // Tensors that with_config added; in names(), in no file's list.
+  const std::vector<TensorInfo>& aliases() const;
+  // Bytes of all tensors in files.
   uint64_t bytes() const;
   bool used(std::string_view name) const;
   void mark_used(std::string_view name) const;

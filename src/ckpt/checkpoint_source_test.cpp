@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "ckpt/own_head.h"
 #include "ckpt/test_files.h"
 
 namespace statera {
@@ -53,6 +54,44 @@ Checkpoint save(const TempDir& dir, const NamedTensors& tensors, const std::stri
   write_text(dir / "config.json", config);
   write_safetensors(dir / "model.safetensors", tensors);
   return Checkpoint::open(dir);
+}
+
+TEST(OwnHead, ATiedHeadBecomesALayerOfTheEmbeddingsValues) {
+  const std::string tied = R"({"tie_word_embeddings": true, "text_config": {"tie_word_embeddings": true}})";
+  NamedTensors tensors = toy_tensors({"model.", "visual."});
+  {
+    TempDir dir;
+    const Checkpoint untouched = save(dir, tensors);
+    EXPECT_TRUE(with_own_head(untouched, kToy).aliases().empty());
+  }
+  tensors.pop_back();
+  TempDir dir;
+  const Checkpoint from = save(dir, tensors, tied), own = with_own_head(from, kToy);
+  EXPECT_FALSE(own.config().at("tie_word_embeddings").as_bool());
+  EXPECT_FALSE(own.config().at("text_config").at("tie_word_embeddings").as_bool());
+  ASSERT_EQ(own.aliases().size(), 1u);
+  EXPECT_EQ(own.names().size(), from.names().size() + 1);
+  EXPECT_EQ(own.bytes(), from.bytes());
+  EXPECT_EQ(own.tensor("lm_head.weight").data_ptr(), from.tensor("model.embed_tokens.weight").data_ptr());
+  EXPECT_TRUE(own.used("lm_head.weight"));
+  EXPECT_FALSE(own.used("model.embed_tokens.weight"));
+  EXPECT_TRUE(find_problems(own, kToy).empty());
+  EXPECT_FALSE(from.has("lm_head.weight"));
+}
+
+TEST(OwnHead, AStoredCopyIsTakenWhereItIsTheEmbedding) {
+  const std::string tied = R"({"tie_word_embeddings": true})";
+  NamedTensors tensors = toy_tensors({"model.", "visual."});
+  {
+    TempDir dir;
+    const Checkpoint other = save(dir, tensors, tied);
+    EXPECT_THROW(with_own_head(other, kToy), Error);
+  }
+  tensors.back().second = tensors.front().second.clone();
+  TempDir dir;
+  const Checkpoint own = with_own_head(save(dir, tensors, tied), kToy);
+  EXPECT_TRUE(own.aliases().empty());
+  EXPECT_FALSE(own.config().at("tie_word_embeddings").as_bool());
 }
 
 TEST(CheckpointSource, EverySpellingOfTheNamesIsRead) {

@@ -51,6 +51,16 @@ uint64_t head_bytes(const Model& model) {
   return static_cast<uint64_t>(most);
 }
 
+// Pages of the tower, which a picture passes through as a whole.
+uint64_t tower_bytes(const Model& model) {
+  uint64_t sum = 0;
+  for (const auto& [path, site] : model.params.linears) {
+    const bool tower = site->role == Role::vision || site->role == Role::projector;
+    if (tower) sum += static_cast<uint64_t>(site->weight ? site->weight->bytes() : 4 * site->out * site->in);
+  }
+  return sum;
+}
+
 }  // namespace
 
 CalibrationRam calibration_ram(const OutputPlan& plan, const Model& model, const QuantizeSettings& s, const Recipe& recipe) {
@@ -83,6 +93,7 @@ CalibrationRam calibration_ram(const OutputPlan& plan, const Model& model, const
   ram.run = static_cast<uint64_t>(activations) * 4 + static_cast<uint64_t>(data.most_patches) * 4 * 32768;
   ram.least = static_cast<uint64_t>(search + weights * 5 + (s.gptq.act_order ? 4 : 2) * width * (width + 1024) * 4 +
                                     rows * (inputs + 4 * widest) * 4 + grams * 4) + ram.run + kKeptBuffers + head_bytes(model);
+  if (data.most_patches > 0) ram.least = std::max(ram.least, tower_bytes(model) + ram.run + kKeptBuffers);  // before any block is searched
   for (size_t i = 0; i < data.samples.size(); ++i)
     ram.waiting += BlockRuns::bytes_of(std::max(data.samples[i].tokens(), data.samples[i].patches), model.limits().hidden_size, width);
   return ram;

@@ -100,6 +100,10 @@ class Planner {
         plan_.source_bytes += info.bytes;
       }
     }
+    for (const TensorInfo& info : ckpt.aliases()) {
+      place(info);
+      parameters += info.elements();
+    }
     check(placed_layers_ == plan_.layers.size(), "a quantized layer was not placed");
     plan_.shards = plan_shards(tensors_, options_.max_shard_bytes, torch_metadata(), parameters);
     plan_.result_bytes = plan_.shards.total_bytes;

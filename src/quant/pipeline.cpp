@@ -352,6 +352,7 @@ class Run {
   void calibrate(const Model& model, const Staging& staging, const QuantizeHooks& hooks, size_t resumed) {
     if (!settings_.data) return;
     calibrator_.emplace(model, *settings_.data, staging.folder(), hooks.cancel);
+    calibrator_->when_through([this](const LinearSite& site) { source_.release(site); });
     if (run_memory_.side_by_side) calibrator_->enter_side_by_side(static_cast<size_t>(num_threads()));
     if (wants_original(recipe_)) original_.emplace(model, *settings_.data, staging.folder(), hooks.cancel, "original-activations-");
     const UnitPlan* next = resumed < plan_.units.size() ? &plan_.units[resumed] : nullptr;

@@ -122,7 +122,7 @@ void check_requests(const Model& model, const SelectOptions& o) {
     return std::any_of(linears.begin(), linears.end(), [&](const auto& entry) { return entry.second->role == role; });
   };
   if (o.head && !has(Role::head))
-    throw Error(ErrorKind::usage, "--quantize-head: the head of this model is its embedding (tied), which stays floating");
+    throw Error(ErrorKind::usage, "--quantize-head: this model has no output head of its own");
   if (o.vision && !has(Role::vision)) throw Error(ErrorKind::usage, "--quantize-vision: this model has no vision tower");
   if (o.projector && !has(Role::projector)) throw Error(ErrorKind::usage, "--quantize-projector: this model has no projector");
 }

@@ -8,6 +8,7 @@ from questions import ABOUT_OBJECTS, TASKS
 FPS = 2.0  # of clips: how many of their pictures make a second
 # Scenes with something that training never shows: a pair of shape and colour, a font.
 WITH_UNSEEN = (scenes.shapes, scenes.crowd, scenes.grid, scenes.pair, scenes.clip, scenes.word, scenes.number)
+LONG = ("caption", "box")  # so many tokens an answer that, asked as often as others, they would be most of what training looks at
 SHORT = "\nAnswer the question using a single word or phrase."  # what `statera eval` adds by default
 
 
@@ -37,6 +38,8 @@ def training_item(task, seed, index, held_out=False):
     asked = {question: answer}
     if scene["kind"] == "shapes":
         for other in rng.sample(list(ABOUT_OBJECTS), rng.randrange(0, 4)):
+            if other in LONG and rng.random() > 0.15:
+                continue
             made = ABOUT_OBJECTS[other](rng, scene)
             if made and made[1] is not None:
                 asked.setdefault(*made)

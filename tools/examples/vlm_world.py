@@ -1,4 +1,4 @@
-"""The material of tiny-vlm: pictures with train.jsonl and validation.jsonl (conversations), and eval/TASK.clean.jsonl, eval/TASK.hard.jsonl (questions for
+"""The material of tiny-vlm: pictures with train.jsonl and validation.jsonl (conversations), captions.jsonl (of the objects in training pictures), and eval/TASK.clean.jsonl, eval/TASK.hard.jsonl (questions for
 `statera eval --tasks vqa --prompt '{question}'`, pictures inside as data: URIs). Needs Pillow; the same seed and the same Pillow give
 the same bytes.
 
@@ -12,25 +12,42 @@ from pathlib import Path
 
 import draw
 import scenes
-from common import read_weights, write_lines
-from questions import TASKS
+from common import read_weights, stream, write_lines
+from questions import TASKS, caption
 from vlm_items import FPS, evaluation_items, training_item, training_line, training_order
 
 HERE = Path(__file__).parent
 PER_FOLDER = 1000
 
 
+def names_of(folder, number, scene):
+    """Of its pictures, below the folder of the world."""
+    several = scene["kind"] in ("pair", "clip")
+    return [f"{folder}/{number // PER_FOLDER:03}/{number:06}{'abcdefgh'[i] if several else ''}.png" for i in range(len(scenes.pictures_of(scene)))]
+
+
 def write_training_item(job):
     out, folder, task, seed, index, number = job
     scene, turns = training_item(task, seed, index, held_out=folder == "validation")
-    names = []
-    for i, picture in enumerate(scenes.pictures_of(scene)):
-        name = f"{folder}/{number // PER_FOLDER:03}/{number:06}{'abcdefgh'[i] if scene['kind'] in ('pair', 'clip') else ''}.png"
+    names = names_of(folder, number, scene)
+    for name, picture in zip(names, scenes.pictures_of(scene)):
         path = out / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(draw.png(picture))
-        names.append(name)
     return training_line(task, scene, turns, names)
+
+
+def caption_line(job):
+    """What a training picture of objects shows, as a conversation of its own; None for others."""
+    task, seed, index, number = job
+    scene, _ = training_item(task, seed, index)
+    made = scene["kind"] == "shapes" and caption(stream(seed, "captions", task, index), scene)
+    return training_line("caption", scene, [made], names_of("train", number, scene)) if made and made[1] is not None else None
+
+
+def captions(out, seed, count, weights, pool):
+    jobs = ((task, seed, index, number) for number, (task, index) in enumerate(training_order(seed, count, weights)))
+    write_lines(out / "captions.jsonl", (line for line in pool.map(caption_line, jobs, chunksize=64) if line))
 
 
 def conversations(out, folder, seed, count, weights, pool):
@@ -71,6 +88,7 @@ def main():
     out, weights = Path(args.out), read_weights(args.mixture, TASKS)
     with ProcessPoolExecutor(args.jobs) as pool:
         conversations(out, "train", args.seed, args.train, weights, pool)
+        captions(out, args.seed, args.train, weights, pool)
         conversations(out, "validation", args.seed, args.validation, weights, pool)
         jobs = [(out, task, split, args.seed, args.eval) for task in TASKS for split in ("clean", "hard")]
         list(pool.map(write_evaluation, jobs))

@@ -38,6 +38,20 @@ Weight make_calibrated(const QTensor& q) { return std::make_shared<Calibrated>(q
 Calibrator::Calibrator(const Model& model, const CalibData& data, std::string folder, const std::atomic<bool>* cancel, std::string prefix)
     : StackWalk(model, model.language(), model.limits().hidden_size, data, std::move(folder), std::move(prefix), cancel) {}
 
+void Calibrator::when_through(Through through) {
+  through_ = std::move(through);
+  of_block_.resize(static_cast<size_t>(blocks()));
+  for (const auto& [path, site] : model_.params.linears) {
+    const bool tower = site->role == Role::vision || site->role == Role::projector;
+    if (tower) tower_.push_back(site.get());
+    if (!tower && site->block >= 0) of_block_.at(static_cast<size_t>(site->block)).push_back(site.get());
+  }
+}
+
+void Calibrator::through(const std::vector<const LinearSite*>& sites) const {
+  for (const LinearSite* site : sites) through_(*site);
+}
+
 uint64_t Calibrator::state_bytes(const Model& model, const CalibData& data) {
   return static_cast<uint64_t>(data.summary.tokens * model.limits().hidden_size) * c10::elementSize(model.dtype);
 }
@@ -55,6 +69,7 @@ void Calibrator::enter(const Features& features, const ProgressSink& sink) {
   std::mutex lock;
   write_state(0, [&](size_t i) {
     const auto seen = features(i);
+    if (seen) through(tower_);
     ModelInputs in = inputs_of(i);
     Pass pass = make_pass(model_, in);
     if (seen) {

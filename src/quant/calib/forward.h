@@ -20,6 +20,10 @@ class Calibrator : public StackWalk {
   int64_t rows_of(size_t sample) const override { return data_.samples[sample].tokens(); }
   // prefix: of the names of its files; two walks in one folder have two.
   Calibrator(const Model& model, const CalibData& data, std::string folder, const std::atomic<bool>* cancel, std::string prefix = "activations-");
+  // Called for every layer of the tower when a sample has been seen, and of a block when gradients() is through with it: so whoever mapped the weights
+  // can let their pages go, which otherwise all stay. From several threads; the layers are read again.
+  using Through = std::function<void(const LinearSite& site)>;
+  void when_through(Through through);
   // Makes the state before block `next` available: entered here for 0, left by an earlier run otherwise (Error(mismatch) when it is not
   // there).
   void start(int64_t next, const ProgressSink& sink);
@@ -46,6 +50,12 @@ class Calibrator : public StackWalk {
   ModelInputs inputs_of(size_t sample) const;
   struct Measured;
   std::vector<Measured> differentiate(size_t i, const Measure& measure) const;
+  // Tells `through_` of these layers.
+  void through(const std::vector<const LinearSite*>& sites) const;
+
+  Through through_;
+  std::vector<const LinearSite*> tower_;
+  std::vector<std::vector<const LinearSite*>> of_block_;  // [blocks()]
 };
 
 // Stands in for a rounded layer while calibrating: its values in fp32.

@@ -91,6 +91,7 @@ std::vector<Calibrator::Measured> Calibrator::differentiate(size_t i, const Meas
     for (int64_t l = 0; l < L; ++l) {
       file.write(std::to_string(l), h);
       h = stack.block(l, h, pass);
+      if (through_) through(of_block_[static_cast<size_t>(l)]);
     }
   }
   at::AutoGradMode graphs(true);
@@ -123,6 +124,7 @@ std::vector<Calibrator::Measured> Calibrator::differentiate(size_t i, const Meas
       if (y.defined() && y.grad().defined()) out.push_back({&writer.site(), measure(writer.site(), y.grad(), rows)});
     }
     g = in.grad();
+    if (through_) through(of_block_[static_cast<size_t>(l)]);
   }
   return out;
 }

@@ -7,7 +7,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../../.." && pwd)
 work=${1:?usage: train.sh WORK [STEPS] [publish]}
-steps=${2:-20000}
+steps=${2:-8000}
 publish=${3:-no}
 [[ $publish = no || $publish = publish ]] || { echo "train.sh: $publish: expected publish" >&2; exit 1; }
 python=${PYTHON:-python3}
