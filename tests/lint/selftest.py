@@ -119,20 +119,44 @@ def run_symbols(failures, compiler):
              ("a weak symbol", "inline int w(int x) { return x; }\nint (*volatile p)(int);\nvoid f() { p = w; }\n", 1, "weak symbols"),
              ("no object", None, 1, "no object")]
     for what, code, status, words in cases:
-        with tempfile.TemporaryDirectory() as folder:
-            plant(folder, {"src/kernels/dot/dot.avx2.cpp": CHARTER + (code or "")})
-            objects = os.path.join(folder, "build/src/CMakeFiles/statera_kernels.dir/kernels/dot")
-            os.makedirs(objects)
-            if code is not None:
-                subprocess.run([compiler, "-c", os.path.join(folder, "src/kernels/dot/dot.avx2.cpp"), "-o", os.path.join(objects, "dot.avx2.cpp.o")], check=True)
-            expect(failures, f"symbols: {what}", run_lint("symbols", folder, "--build", os.path.join(folder, "build")), status, words)
+        expect_of_object(failures, compiler, "symbols", what, "avx2", code, status, words)
+    expect_of_object(failures, compiler, "symbols", "a weak symbol in a twin", "amx_test", cases[3][1], 1, "weak symbols")
+    return len(cases) + 1
+
+
+def run_instructions(failures, compiler):
+    """Real objects: what an instruction set is for must be there, and nothing of a larger one."""
+    if not shutil.which("objdump"):
+        print("selftest: the instructions lint skipped, there is no objdump here")
+        return 0
+    tile = "void _tile_dpbsud(int, int, int);\nvoid f() { asm(\"tileloadd (%rax,%rbx,1), %tmm1\\n\"); asm(\"PRODUCT %tmm2, %tmm1, %tmm0\"); }\nvoid g() { _tile_dpbsud(0, 1, 2); }\n"
+    cases = [("AVX-VNNI", "avxvnni", "void f() { asm(\"{vex} vpdpbusd %ymm1, %ymm2, %ymm3\"); }\n", 0, "1 ISA objects"),
+             ("AVX-512's encoding", "avxvnni", "void f() { asm(\"{evex} vpdpbusd %ymm1, %ymm2, %ymm3\"); }\n", 1, "no instruction matches"),
+             ("a wide register", "avxvnni", "void f() { asm(\"{vex} vpdpbusd %ymm1, %ymm2, %ymm3\\n vpaddd %zmm1, %zmm2, %zmm3\"); }\n", 1, "holds %zmm"),
+             ("tiles", "amx", tile.replace("PRODUCT", "tdpbsud"), 0, "1 ISA objects"),
+             ("another product", "amx", tile.replace("PRODUCT", "tdpbssd"), 1, "tdpbsud"),
+             ("no object", "amx", None, 1, "no object")]
+    for what, isa, code, status, words in cases:
+        expect_of_object(failures, compiler, "instructions", what, isa, code, status, words)
     return len(cases)
+
+
+def expect_of_object(failures, compiler, lint, what, isa, code, status, words):
+    """Runs a lint on a tree of one kernel file and its object; code None: without the object."""
+    source, target = f"src/kernels/dot/dot.{isa}.cpp", "test_kernels" if isa.endswith("_test") else "statera_kernels"
+    with tempfile.TemporaryDirectory() as folder:
+        plant(folder, {source: CHARTER + (code or "")})
+        objects = os.path.join(folder, f"build/src/CMakeFiles/{target}.dir/kernels/dot")
+        os.makedirs(objects)
+        if code is not None:
+            subprocess.run([compiler, "-c", os.path.join(folder, source), "-o", os.path.join(objects, f"dot.{isa}.cpp.o")], check=True)
+        expect(failures, f"{lint}: {what}", run_lint(lint, folder, "--build", os.path.join(folder, "build")), status, words)
 
 
 def main():
     failures = []
     compiler = shutil.which(os.environ.get("CXX", "g++")) or "c++"
-    count = run_table(failures) + run_readme_flags(failures) + run_symbols(failures, compiler)
+    count = run_table(failures) + run_readme_flags(failures) + run_symbols(failures, compiler) + run_instructions(failures, compiler)
     for failure in failures:
         print(failure)
     print(f"selftest: {len(failures)} of {count} cases wrong" if failures else f"selftest: {count} cases")

@@ -1,10 +1,12 @@
 """What the lints share: the files of the tree, and how findings are printed. Standard library only."""
 import argparse
 import os
+import re
 import subprocess
 import sys
 
 SKIPPED = {".git", "build", ".venv", "node_modules", "target", "__pycache__", ".cache", ".ccache"}
+ISA_SOURCE = re.compile(r"^src/kernels/.*\.(scalar|avx2|avxvnni|avx512|amx)\.cpp$")
 
 
 def project_files(root, tracked_only=False):
@@ -37,6 +39,12 @@ def parse_root(description, *extra):
     options = parser.parse_args()
     options.root = os.path.abspath(options.root)
     return options
+
+
+def object_of(build, target, name):
+    """The object file of src/<...>.cpp in a build folder; None where it is missing."""
+    path = os.path.join(build, "src/CMakeFiles", target + ".dir", os.path.relpath(name, "src") + ".o")
+    return path if os.path.exists(path) else None
 
 
 def finish(name, findings, summary):

@@ -1,12 +1,13 @@
 """Each kernel file <op>.<isa>.cpp exports exactly one strong symbol and no weak one. A weak symbol compiled with AVX-512 flags
-could be the copy that the linker keeps for everybody: an illegal instruction on older machines. Needs --build."""
+could be the copy that the linker keeps for everybody: an illegal instruction on older machines. The same of their twins
+<op>.<isa>_test.cpp, but for the count. Needs --build."""
 import os
 import re
 import subprocess
 
-from common import finish, parse_root, project_files
+from common import ISA_SOURCE, finish, object_of, parse_root, project_files
 
-ISA_SOURCE = re.compile(r"^src/kernels/.*\.(scalar|avx2|avx512|amx)\.cpp$")
+TWIN = re.compile(r"^src/kernels/.*\.(avxvnni|amx)_test\.cpp$")
 
 
 def exported(path):
@@ -18,15 +19,16 @@ def exported(path):
 
 
 def check(root, build):
-    sources = [name for name in project_files(root) if ISA_SOURCE.search(name)]
+    sources = [name for name in project_files(root) if ISA_SOURCE.search(name) or TWIN.search(name)]
     findings = []
     for name in sources:
-        path = os.path.join(build, "src/CMakeFiles/statera_kernels.dir", os.path.relpath(name, "src") + ".o")
-        if not os.path.exists(path):
-            findings.append(f"{name}: no object {os.path.relpath(path, build)} in the build folder (build statera_kernels first)")
+        target = "test_kernels" if TWIN.search(name) else "statera_kernels"
+        path = object_of(build, target, name)
+        if not path:
+            findings.append(f"{name}: no object in the build folder (build {target} first)")
             continue
         strong, weak = exported(path)
-        if len(strong) != 1:
+        if len(strong) != 1 and not TWIN.search(name):
             findings.append(f"{name}: exports {len(strong)} strong symbols, must be 1: {' '.join(strong)}")
         if weak:
             findings.append(f"{name}: exports weak symbols: {' '.join(weak)}")

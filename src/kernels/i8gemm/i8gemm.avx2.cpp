@@ -4,18 +4,15 @@
 
 #include <immintrin.h>
 
+#include "kernels/i8gemm/micro256.h"
+
 namespace statera::kernels::i8gemm {
 namespace {
 
 using qgemm::Layout;
 using qgemm::ScaleType;
 
-#define STATERA_INLINE inline __attribute__((always_inline))
-
 constexpr int kRows = 4;  // of x at once
-
-STATERA_INLINE __m256i load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
-STATERA_INLINE void store(void* p, __m256i v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
 
 // Field stream to bytes, eight rows at a time: of the word window that holds four fields, each field is moved to its byte.
 template <int B>
@@ -82,12 +79,6 @@ void group(const Layout& l, const uint8_t* block, int64_t g, float* scale, int32
   }
 }
 
-STATERA_INLINE int32_t four(const int8_t* x) {
-  int32_t v;
-  __builtin_memcpy(&v, x, 4);
-  return v;
-}
-
 // sums[r][0..16) = codes * x over k for R rows; a step of k lies `step` bytes after the one before. `steps` of them fit 16 bits.
 template <int R>
 void narrow(const uint8_t* codes, const int8_t* x, int64_t step, int64_t k, int steps, int32_t (*sums)[kRowBlock]) {
@@ -151,29 +142,7 @@ void products(const Strip& w, const uint8_t* codes, const int8_t* x, int64_t ste
 }
 
 void micro(const Strip& w, const Tile& x, const float* init, int64_t ld_init, float* y, int64_t ldy) noexcept {
-  alignas(32) int32_t sums[kRows][kRowBlock];
-  for (int r0 = 0; r0 < x.rows; r0 += kRows)
-    for (int b = 0; b < w.blocks; ++b) {
-      const int rows = x.rows - r0 < kRows ? x.rows - r0 : kRows;
-      __m256 total[kRows][2];
-      for (int r = 0; r < rows; ++r)
-        for (int h = 0; h < 2; ++h) total[r][h] = _mm256_loadu_ps(init + (r0 + r) * ld_init + b * kRowBlock + 8 * h);
-      for (int64_t k = 0, s = 0; k < w.k; k += w.segment, ++s) {
-        const int64_t count = w.k - k < w.segment ? w.k - k : w.segment, at = (s * kBlocks + b) * kRowBlock;
-        products(w, w.codes + b * w.block_bytes + k * kRowBlock, x.q + k * x.rows + 4 * r0, 4 * x.rows, rows, count, sums);
-        for (int r = 0; r < rows; ++r) {
-          const int64_t from = (r0 + r) * x.segments + s;
-          for (int h = 0; h < 2; ++h) {
-            const __m256i zero = w.zero ? load(w.zero + at + 8 * h) : _mm256_set1_epi32(w.centre);
-            const __m256i sum = _mm256_add_epi32(load(sums[r] + 8 * h), _mm256_mullo_epi32(zero, _mm256_set1_epi32(x.minus_sum[from])));
-            const __m256 scale = _mm256_mul_ps(_mm256_loadu_ps(w.scale + at + 8 * h), _mm256_set1_ps(x.scale[from]));
-            total[r][h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), scale, total[r][h]);
-          }
-        }
-      }
-      for (int r = 0; r < rows; ++r)
-        for (int h = 0; h < 2; ++h) _mm256_storeu_ps(y + (r0 + r) * ldy + b * kRowBlock + 8 * h, total[r][h]);
-    }
+  micro_of<kRows, products>(w, x, init, ld_init, y, ldy);
 }
 
 // Of bits: without a sign, floats are ordered as integers are, NaN above all.

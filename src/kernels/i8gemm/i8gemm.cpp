@@ -2,6 +2,7 @@
 #include "kernels/i8gemm/i8gemm.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <limits>
 
@@ -19,8 +20,21 @@ constexpr int kStrips = kBestRows / kColumns;  // that are at hand together
 constexpr int64_t kTileM = 256;    // rows of x that stay in the second-level cache with
 constexpr int64_t kPanelK = 2048;  // so much of k of them: 1 MiB. W is unpacked once for them
 
-// For amx: no tile kernel.
-const Table& table() { return table_of(kScalar, kAvx2, kAvx512, kAvx512); }
+std::atomic<const Kernels*> forced{nullptr};
+
+const Kernels& in_use() {
+  static constexpr Kernels kOfScalar{&kScalar, nullptr}, kOfAvx2{&kAvx2, nullptr}, kOfAvxVnni{&kAvx2, &kAvxVnni};
+  static constexpr Kernels kOfAvx512{&kAvx512, nullptr}, kOfAmx{&kAvx512, &kAmx};
+  static const bool has_avx_vnni = cpu_has("avx_vnni");
+  const Kernels* given = forced.load(std::memory_order_relaxed);
+  return given ? *given : table_of(kOfScalar, has_avx_vnni ? kOfAvxVnni : kOfAvx2, kOfAvx512, kOfAmx);
+}
+
+// The micro kernel that is meant for rows as they lie; null: the table's.
+const Micro* micro_for(const Rows& x) {
+  const Micro* more = in_use().more;
+  return more && more->together == x.together ? more : nullptr;
+}
 
 int64_t round_up(int64_t v, int64_t to) { return (v + to - 1) / to * to; }
 
@@ -34,6 +48,7 @@ struct StripBuffers {
 
 struct Product {
   const Table& t;
+  const Micro* more;
   const Layout l;
   const Rows& x;
   const uint8_t* packed;
@@ -72,12 +87,13 @@ struct Product {
   // The tile of x at row m, of which `valid` rows are wanted. It is multiplied whole.
   void multiply(const Part& p, int64_t m, int64_t valid, float* totals) const {
     const Tile tile{x.q + m * x.stride + p.segment * x.segment * x.width, x.scale + m * x.segments + p.segment,
-                    x.minus_sum + m * x.segments + p.segment, x.segments, x.width};
+                    x.minus_sum + m * x.segments + p.segment, x.segments, x.width, static_cast<int>(valid)};
     float* out = y + m * ldy + p.n;
     const bool whole = p.columns == kRowBlock * p.w.blocks && valid == x.width;
     const bool from_y = p.begins && p.segment > 0 && whole, to_y = p.ends && whole;
     if (p.begins && !from_y) start(p, valid, p.segment > 0 ? out : nullptr, totals);
-    t.micro(p.w, tile, from_y ? out : totals, from_y ? ldy : kColumns, to_y ? out : totals, to_y ? ldy : kColumns);
+    const auto micro = more ? more->micro : t.micro;
+    micro(p.w, tile, from_y ? out : totals, from_y ? ldy : kColumns, to_y ? out : totals, to_y ? ldy : kColumns);
     if (p.ends && !whole)
       for (int64_t r = 0; r < valid; ++r) std::memcpy(out + r * ldy, totals + r * kColumns, p.columns * sizeof(float));
   }
@@ -106,7 +122,8 @@ struct Product {
 
   void run(int64_t m, int64_t n_begin, int64_t n_end) const {
     StripBuffers buffers[kStrips];
-    const int64_t chunk = kMaxSegment / x.segment, panel = std::max(chunk, kPanelK / x.segment / chunk * chunk);  // segments
+    const int64_t most = x.together == kTileCodes ? std::max(x.segment, kTileChunk) : kMaxSegment;
+    const int64_t chunk = most / x.segment, panel = std::max(chunk, kPanelK / x.segment / chunk * chunk);  // segments
     const int64_t tiles = (m + kTileM - 1) / kTileM, share = round_up((m + tiles - 1) / tiles, x.width);
     for (int64_t m0 = 0; m0 < m; m0 += share)
       for (int64_t first = 0; first < x.segments; first += panel)
@@ -150,8 +167,9 @@ void put(const Table& t, const float* x, int64_t begin, int64_t end, float scale
     else
       std::memset(codes, 0, count);  // also a maximum so small that its scale is 0 in f32; 0 times no number is none, too
     std::memset(codes + count, 0, filled - count);
-    int8_t* to = out.q + row / out.width * out.width * out.stride + (k / 4 * out.width + row % out.width) * 4;
-    for (int64_t i = 0; i < filled / 4; ++i) std::memcpy(to + i * 4 * out.width, codes + 4 * i, 4);
+    const int64_t T = out.together;
+    int8_t* to = out.q + row / out.width * out.width * out.stride + (k / T * out.width + row % out.width) * T;
+    for (int64_t i = 0; i < filled; i += T) std::memcpy(to + i * out.width, codes + i, T);
   }
 }
 
@@ -176,13 +194,18 @@ Rows rows_of(int64_t m, int64_t k, int64_t segment) {
   r.segment = segment;
   r.segments = segment > 0 ? (k + segment - 1) / segment : 0;
   r.width = m <= kMaxDecodeRows ? static_cast<int>(std::max<int64_t>(1, m)) : segment <= kShortSegment ? kTileRows : kLongTileRows;
+  const Micro* more = in_use().more;
+  if (more && m > kMaxDecodeRows && r.segments > 0 && (segment % more->together == 0 || r.segments == 1)) {
+    r.width = more->width;
+    r.together = more->together;
+  }
   r.padded = round_up(m, r.width);
   r.stride = round_up(k, 64);
   return r;
 }
 
 void quantize(const float* x, int64_t ldx, int64_t m, int64_t x_group, const Rows& out, int64_t first) noexcept {
-  const Table& t = table();
+  const Table& t = *in_use().table;
   const int64_t group = x_group <= 0 ? out.k : x_group;
   for (int64_t i = 0; i < m; ++i) {
     const float* row = x + i * ldx;
@@ -194,7 +217,7 @@ void quantize(const float* x, int64_t ldx, int64_t m, int64_t x_group, const Row
 }
 
 void quantize_static(const float* x, int64_t ldx, int64_t m, const float* scale, const Rows& out, int64_t first) noexcept {
-  const Table& t = table();
+  const Table& t = *in_use().table;
   for (int64_t i = 0; i < m; ++i) put(t, x + i * ldx, 0, out.k, scale[i], out, first + i);
 }
 
@@ -205,11 +228,15 @@ void matmul(const Rows& x, int64_t m, const void* packed, const Spec& w, const f
       for (int64_t n = n_begin; n < n_end; ++n) y[i * ldy + n] = bias ? bias[n] : 0.0f;
     return;
   }
-  const Product p{table(), qgemm::layout_of(w), x, static_cast<const uint8_t*>(packed), bias, y, ldy};
-  if (m <= kMaxDecodeRows && p.t.decode)
-    p.decode(static_cast<int>(m), n_begin, n_end);
-  else
-    p.run(m, n_begin, n_end);
+  const Product p{*in_use().table, micro_for(x), qgemm::layout_of(w), x, static_cast<const uint8_t*>(packed), bias, y, ldy};
+  if (m <= kMaxDecodeRows && p.t.decode) return p.decode(static_cast<int>(m), n_begin, n_end);
+  if (p.more && p.more->begin) p.more->begin();
+  p.run(m, n_begin, n_end);
+  if (p.more && p.more->end) p.more->end();
 }
+
+Kernels active_kernels() { return in_use(); }
+
+void set_kernels(const Kernels* kernels) { forced.store(kernels, std::memory_order_relaxed); }
 
 }  // namespace statera::kernels::i8gemm

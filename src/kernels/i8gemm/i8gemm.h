@@ -18,24 +18,28 @@ inline constexpr int kMaxDecodeRows = 8;
 inline constexpr int kTileRows = 7, kLongTileRows = 12;
 inline constexpr int64_t kShortSegment = 255;  // sums of its codes fit 16 bits: 255 * 128
 inline constexpr int64_t kMaxSegment = 1024;
+// Of AMX: codes of k in a row of a tile, and the k of x and W that are multiplied at a time (or one segment).
+inline constexpr int kTileCodes = 64;
+inline constexpr int64_t kTileChunk = 256;
 
 // Length of the segments of x in groups of x_group (<= 0 or >= k: a token has one scale) against W; 0: not possible. Groups that do
 // not cover the row must be multiples of 32, one of the two a multiple of the other.
 int64_t segment_of(const qgemm::Spec& w, int64_t x_group);
 
-// Quantized x: codes of `width` rows lie together, four of k at a time, as the kernels read them: row r's code k is at
-// q[r / width * width * stride + k / 4 * 4 * width + r % width * 4 + k % 4]; zeros between K and stride. Rows between M and `padded` are
+// Quantized x: codes of `width` rows lie together, T = `together` of k at a time, as the kernels read them: row r's code k is at
+// q[r / width * width * stride + k / T * T * width + r % width * T + k % T]; zeros between K and stride. Rows between M and `padded` are
 // read, whatever they hold.
 struct Rows {
   int64_t k = 0, segment = 0, segments = 0;  // segments = ceil(k / segment)
   int width = 1;
+  int together = 4;
   int64_t padded = 0;            // M up to a multiple of width
   int64_t stride = 0;            // bytes of codes a row
   int8_t* q = nullptr;           // [padded * stride]
   float* scale = nullptr;        // [padded][segments]
   int32_t* minus_sum = nullptr;  // [padded][segments]: minus the sum of the segment's codes
 };
-// All but the pointers, whose memory is the caller's.
+// All but the pointers, whose memory is the caller's; as the active set wants it, which must not change before matmul().
 Rows rows_of(int64_t m, int64_t k, int64_t segment);
 
 // Dynamic quantization of m rows of x [M, ldx] into rows [first, first + m) of out: scale = max|x of the group| / 127.5 and q = x / scale to
@@ -63,13 +67,15 @@ struct Strip {
   const int32_t* zero;   // [segments][kBlocks][16]; null: every zero point is
   int32_t centre;
 };
-// The rows of x that meet it, from the strip's first k and segment on: row r's codes of 4i.. are at q[4 * (i * rows + r)].
+// The rows of x that meet it, from the strip's first k and segment on: with T = Rows::together, row r's codes of T*i.. are at
+// q[T * (i * rows + r)].
 struct Tile {
   const int8_t* q;
   const float* scale;
   const int32_t* minus_sum;
   int64_t segments;  // between rows of the two above
   int rows;          // a whole tile: Rows::width
+  int wanted;        // the first so many; of the others anything or nothing may be written
 };
 struct Table {
   // Codes of units (32 k) [unit, unit + units) of a block as Strip holds them.
@@ -87,5 +93,25 @@ struct Table {
 extern const Table kScalar;
 extern const Table kAvx2;
 extern const Table kAvx512;
+
+// A micro that takes the place of the table's where a machine has instructions beyond those of the table's set. It reads Rows whose
+// `together` is its own: for more than 4, more than kMaxDecodeRows rows and segments that are multiples of it, or one segment.
+struct Micro {
+  int together, width;
+  void (*micro)(const Strip& w, const Tile& x, const float* init, int64_t ld_init, float* y, int64_t ldy) noexcept;
+  // On each thread before and after calls of micro; null: nothing to do.
+  void (*begin)() noexcept;
+  void (*end)() noexcept;
+};
+extern const Micro kAvxVnni;  // beside kAvx2
+extern const Micro kAmx;      // beside kAvx512
+// What the functions above run on.
+struct Kernels {
+  const Table* table;
+  const Micro* more;  // null: none
+};
+Kernels active_kernels();
+// For tests: uses these whatever the active set, until null is given. The same cautions as with set_isa.
+void set_kernels(const Kernels* kernels);
 
 }  // namespace statera::kernels::i8gemm

@@ -6,11 +6,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <random>
+#include <string>
 #include <thread>
 #include <vector>
 
 #include "kernels/cpu.h"
+#include "kernels/i8gemm/twins_test.h"
 #include "kernels/isa_test.h"
 #include "kernels/qgemm/case_test.h"
 
@@ -20,6 +23,25 @@ namespace {
 using qgemm::Case;
 using qgemm::ScaleType;
 using qgemm::Spec;
+
+// Runs body under every supported set, then with what this machine would not choose: the twins of rare machines' kernels.
+template <class F>
+void for_each_kernels(F body) {
+  for_each_isa(body);
+  const auto with = [&](const char* name, Isa needs, Kernels kernels) {
+    if (!isa_supported(needs)) {
+      std::printf("  skipped: %s runs on machines with %s\n", name, std::string(isa_name(needs)).c_str());
+      return;
+    }
+    SCOPED_TRACE(name);
+    set_kernels(&kernels);
+    body();
+    set_kernels(nullptr);
+  };
+  if (cpu_has("avx_vnni")) with("AVX2 without VNNI", Isa::avx2, {&kAvx2, nullptr});
+  with("the twin of AVX-VNNI", Isa::avx512, {&kAvx2, &kAvxVnniTwin});
+  with("the twin of AMX", Isa::avx512, {&kAvx512, &kAmxTwin});
+}
 
 // Rows with memory of their own, and the codes in plain order beside.
 struct Quantized {
@@ -37,8 +59,8 @@ struct Quantized {
     rows.minus_sum = minus_sum.data();
   }
   int64_t place(int64_t r, int64_t k) const {
-    const int64_t w = rows.width;
-    return r / w * w * rows.stride + k / 4 * 4 * w + r % w * 4 + k % 4;
+    const int64_t w = rows.width, t = rows.together;
+    return r / w * w * rows.stride + k / t * t * w + r % w * t + k % t;
   }
   int code(int64_t r, int64_t k) const { return q[place(r, k)]; }
   // Codes as given, all scales 1.
@@ -81,7 +103,7 @@ void expect_integers(const Case& c, int64_t m, int64_t x_group) {
 }
 
 TEST(I8gemm, SumsAreTheExactIntegersForEveryRowCount) {
-  for_each_isa([] {
+  for_each_kernels([] {
     for (int bits = 2; bits <= 8; ++bits)
       for (bool zeros : {false, true}) {
         const Case c({37, 200, bits, 64, zeros, ScaleType::f16}, 11, 1.0f);
@@ -91,7 +113,7 @@ TEST(I8gemm, SumsAreTheExactIntegersForEveryRowCount) {
 }
 
 TEST(I8gemm, SumsAreTheExactIntegersForEveryGroupAndRaggedShape) {
-  for_each_isa([] {
+  for_each_kernels([] {
     for (int bits : {3, 4, 8})
       for (int64_t group : {-1, 32, 64, 96, 128})
         for (int64_t k : {1, 32, 129, 515})
@@ -102,22 +124,23 @@ TEST(I8gemm, SumsAreTheExactIntegersForEveryGroupAndRaggedShape) {
 }
 
 TEST(I8gemm, GroupsOfWeightsAndActivationsMayDiffer) {
-  for_each_isa([] {
+  for_each_kernels([] {
     for (auto [w, x] : {std::pair<int64_t, int64_t>{128, 32}, {32, 128}, {-1, 64}, {64, -1}, {256, 64}})
       for (int64_t m : {2, 11}) expect_integers(Case({20, 300, 4, w, true, ScaleType::f16}, 5, 1.0f), m, x);
   });
 }
 
 TEST(I8gemm, ManyRowsAndColumnsCrossTheTiles) {
-  for_each_isa([] {
+  for_each_kernels([] {
     expect_integers(Case({50, 70, 4, 32, true, ScaleType::bf16}, 5, 1.0f), 530, 32);
+    expect_integers(Case({50, 150, 4, 64, true, ScaleType::bf16}, 5, 1.0f), 530, 64);
     expect_integers(Case({33, 4200, 4, -1, false, ScaleType::bf16}, 5, 1.0f), 9, -1);
     expect_integers(Case({33, 4200, 2, 128, false, ScaleType::bf16}, 5, 1.0f), 9, 128);
   });
 }
 
 TEST(I8gemm, ExtremeBytesDoNotSaturate) {
-  for_each_isa([] {
+  for_each_kernels([] {
     const int64_t k = 4096;
     for (int bits : {2, 3, 4, 5, 6, 7, 8})
       for (int8_t xv : {int8_t{-128}, int8_t{127}})
@@ -137,7 +160,7 @@ TEST(I8gemm, ExtremeBytesDoNotSaturate) {
 }
 
 TEST(I8gemm, ScalesAndBiasFollowTheDefinition) {
-  for_each_isa([] {
+  for_each_kernels([] {
     for (int64_t m : {1, 6, 12})
       for (int64_t group : {-1, 32, 128})
         for (bool zeros : {false, true}) {
@@ -165,13 +188,15 @@ TEST(I8gemm, ScalesAndBiasFollowTheDefinition) {
 }
 
 TEST(I8gemm, RangesAndThreadsEqualTheWhole) {
-  for_each_isa([] {
-    const Case c({200, 300, 4, 32, true, ScaleType::f16}, 2);
-    for (int64_t m : {1, 4, 30}) {
-      Quantized x(m, c.spec.k, segment_of(c.spec, 32));
-      quantize(normal(m * c.spec.k, 1).data(), c.spec.k, m, 32, x.rows, 0);
+  for_each_kernels([] {
+    const Case c({200, 300, 4, 128, true, ScaleType::f16}, 2);
+    for (auto [m, group] : {std::pair<int64_t, int64_t>{1, 32}, {4, 128}, {30, 32}, {30, 128}}) {
+      Quantized x(m, c.spec.k, segment_of(c.spec, group));
+      quantize(normal(m * c.spec.k, 1).data(), c.spec.k, m, group, x.rows, 0);
       std::vector<float> whole(m * 200);
-      auto run = [&](std::vector<float>& y, int64_t a, int64_t b) { matmul(x.rows, m, c.packed.data(), c.spec, nullptr, y.data(), 200, a, b); };
+      auto run = [&, count = m](std::vector<float>& y, int64_t a, int64_t b) {
+        matmul(x.rows, count, c.packed.data(), c.spec, nullptr, y.data(), 200, a, b);
+      };
       run(whole, 0, 200);
       for (int threads : {1, 2, 8}) {
         std::vector<float> parts(m * 200);
@@ -183,6 +208,69 @@ TEST(I8gemm, RangesAndThreadsEqualTheWhole) {
       }
     }
   });
+}
+
+// y of one shape with random scales, under whatever is in use.
+std::vector<float> product(const Case& c, int64_t m, int64_t x_group, const float* bias) {
+  Quantized x(m, c.spec.k, segment_of(c.spec, x_group));
+  quantize(normal(m * c.spec.k, 7).data(), c.spec.k, m, x_group, x.rows, 0);
+  std::vector<float> y(m * c.spec.n);
+  matmul(x.rows, m, c.packed.data(), c.spec, bias, y.data(), c.spec.n, 0, c.spec.n);
+  return y;
+}
+
+TEST(I8gemm, VectorSetsGiveTheSameFloats) {
+  const auto bias = normal(83, 6);
+  std::vector<std::vector<float>> first;
+  for_each_kernels([&] {
+    if (active_kernels().table == &kScalar) return;  // rounds a product before it is added
+    std::vector<std::vector<float>> all;
+    for (int bits : {2, 4, 7, 8})
+      for (bool zeros : {false, true})
+        for (auto [group, x_group] : {std::pair<int64_t, int64_t>{128, 128}, {-1, -1}, {192, 64}, {256, -1}, {32, 32}}) {
+          const Case c({83, 1500, bits, group, zeros, ScaleType::f16}, 8);
+          for (int64_t m : {5, 9, 32, 49}) {
+            all.push_back(product(c, m, x_group, m > kMaxDecodeRows ? bias.data() : nullptr));
+            if (!first.empty())
+              ASSERT_EQ(first[all.size() - 1], all.back()) << bits << " bits, groups of " << group << "/" << x_group << ", m " << m;
+          }
+        }
+    if (first.empty()) first = all;
+  });
+}
+
+TEST(I8gemm, TilesTakeManyRowsInSegmentsOfWholeTiles) {
+  const Kernels amx{&kAvx512, &kAmxTwin};
+  set_kernels(&amx);
+  const auto together = [](int64_t m, int64_t k, int64_t segment) { return rows_of(m, k, segment).together; };
+  EXPECT_EQ(together(9, 1536, 128), 64);
+  EXPECT_EQ(together(9, 100, 64), 64);
+  EXPECT_EQ(together(9, 1536, kMaxSegment), 64);
+  EXPECT_EQ(together(9, 96, 96), 64);  // the only segment: zeros follow
+  EXPECT_EQ(together(8, 1536, 128), 4);
+  EXPECT_EQ(together(9, 1536, 32), 4);
+  EXPECT_EQ(together(9, 1536, 96), 4);
+  EXPECT_EQ(rows_of(33, 1536, 128).padded, 64);
+  set_kernels(nullptr);
+}
+
+TEST(I8gemm, NoThreadKeepsTilesConfigured) {
+  if (!isa_supported(Isa::avx512)) GTEST_SKIP() << "the twin of AMX runs on machines with avx512";
+  kAmxTwin.begin();
+  EXPECT_TRUE(tiles_configured());
+  kAmxTwin.end();
+  EXPECT_FALSE(tiles_configured());
+  const Kernels amx{&kAvx512, &kAmxTwin};
+  const Case c({64, 128, 4, 128, true, ScaleType::f16}, 8);
+  set_kernels(&amx);
+  std::vector<std::thread> all;
+  for (int t = 0; t < 3; ++t)
+    all.emplace_back([&] {
+      for (int64_t m : {1, 40}) product(c, m, 128, nullptr);
+      EXPECT_FALSE(tiles_configured());
+    });
+  for (auto& t : all) t.join();
+  set_kernels(nullptr);
 }
 
 TEST(I8gemm, SegmentsLieInGroupsOfBothSides) {
@@ -202,7 +290,7 @@ TEST(I8gemm, SegmentsLieInGroupsOfBothSides) {
 }
 
 TEST(QuantizeRows, EveryIsaGivesTheDefinition) {
-  for_each_isa([] {
+  for_each_kernels([] {
     for (int64_t k : {1, 7, 16, 100, 513})
       for (int64_t m : {1, 5, 10})
         for (int64_t group : {-1, 32, 64}) {
@@ -232,7 +320,7 @@ TEST(QuantizeRows, EveryIsaGivesTheDefinition) {
 }
 
 TEST(QuantizeRows, QuotientsNextToHalvesRoundAsDivisionDoes) {
-  for_each_isa([] {
+  for_each_kernels([] {
     std::mt19937 rng(3);
     for (int round = 0; round < 400; ++round) {
       const int64_t k = 256;
@@ -250,7 +338,7 @@ TEST(QuantizeRows, QuotientsNextToHalvesRoundAsDivisionDoes) {
 }
 
 TEST(QuantizeRows, HalvesGoToEvenAndZerosStayZero) {
-  for_each_isa([] {
+  for_each_kernels([] {
     const std::vector<float> x = {127.5f, 0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, -127.5f, 126.5f};
     Quantized out(1, 9, 32);
     quantize(x.data(), 9, 1, -1, out.rows, 0);
@@ -268,7 +356,7 @@ TEST(QuantizeRows, HalvesGoToEvenAndZerosStayZero) {
 }
 
 TEST(QuantizeRows, DenormalScalesStayInRange) {
-  for_each_isa([] {
+  for_each_kernels([] {
     const std::vector<float> x(17, 200e-45f);
     Quantized out(1, 17, 32);
     quantize(x.data(), 17, 1, -1, out.rows, 0);
@@ -278,7 +366,7 @@ TEST(QuantizeRows, DenormalScalesStayInRange) {
 }
 
 TEST(QuantizeRows, WhatIsNoNumberStaysNone) {
-  for_each_isa([] {
+  for_each_kernels([] {
     for (float odd : {NAN, -INFINITY})
       for (int64_t at : {0, 17, 39}) {
         const Case c({16, 40, 4, -1, true, ScaleType::f32}, 3);
@@ -297,7 +385,7 @@ TEST(QuantizeRows, WhatIsNoNumberStaysNone) {
 }
 
 TEST(QuantizeRows, GivenScalesClamp) {
-  for_each_isa([] {
+  for_each_kernels([] {
     const std::vector<float> x = {0, 1, -1, 1e30f, -1e30f, 0.25f, 0.75f};
     const float scale = 0.5f;
     Quantized out(1, 7, 32);
