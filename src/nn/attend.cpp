@@ -174,7 +174,10 @@ at::Tensor attend(const at::Tensor& q_in, const at::Tensor& k_in, const at::Tens
     const int64_t begin = b[s], end = b[s + 1];
     if (begin == end) continue;
     at::Tensor qs = q.slice(0, begin, end), ks = k.slice(0, begin, end), vs = v.slice(0, begin, end);
-    if (cached) std::tie(ks, vs) = pass.caches[s]->append(site.layer, ks, vs);
+    if (cached) {
+      pass.caches[s]->append(site.layer, ks, vs);
+      std::tie(ks, vs) = pass.caches[s]->rows(site.layer, q.scalar_type());
+    }
     parts.push_back(one_sequence_attention(qs, ks, vs, site, scale));
   }
   if (parts.empty()) return at::empty({0, q.size(1) * v.size(2)}, q.options());

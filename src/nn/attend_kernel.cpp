@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "base/error.h"
 #include "base/threads.h"
 #include "kernels/attn/attn.h"
 #include "nn/elementwise.h"
@@ -115,6 +116,16 @@ attn::View view(const at::Tensor& x_TNd, int64_t row = 0) {
   return {x_TNd.const_data_ptr<float>() + row * x_TNd.stride(0), x_TNd.stride(0), x_TNd.stride(1)};
 }
 
+attn::Stored floats(const attn::View& x) { return {x.data, x.row, x.head}; }
+
+attn::Stored stored(const KvRows& rows) {
+  const at::ScalarType kept = rows.data.scalar_type();
+  check(kept == at::kFloat || kept == at::kHalf || kept == at::kChar, "the cache holds what kernels do not read");
+  const int64_t capacity = rows.data.size(1), d = rows.data.size(2);
+  const attn::Form form = kept == at::kFloat ? attn::Form::f32 : kept == at::kHalf ? attn::Form::f16 : attn::Form::i8;
+  return {rows.data.const_data_ptr(), d, capacity * d, form, rows.scale.defined() ? rows.scale.const_data_ptr<float>() : nullptr, capacity};
+}
+
 }  // namespace
 
 bool attends_in_kernels(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
@@ -134,14 +145,15 @@ at::Tensor attend_in_kernels(const at::Tensor& q, const at::Tensor& k, const at:
   for (size_t i = 0; i + 1 < b.size(); ++i) {
     const int64_t first = b[i], rows = b[i + 1] - first;
     if (rows == 0) continue;
-    attn::Sequence s{.q = view(q, first), .k = view(k, first), .v = view(v, first), .out = out.mutable_data_ptr<float>() + first * width, .out_row = width,
+    attn::Sequence s{.q = view(q, first), .k = floats(view(k, first)), .v = floats(view(v, first)), .out = out.mutable_data_ptr<float>() + first * width, .out_row = width,
                      .queries = rows, .keys = rows};
     if (!caches.empty()) {
       const bool all = rows == k.size(0);
-      const auto [keys, values] = caches[i]->append(site.layer, all ? k : k.slice(0, first, b[i + 1]), all ? v : v.slice(0, first, b[i + 1]));
-      s.k = view(keys);
-      s.v = view(values);
-      s.keys = keys.size(0);
+      KvCache& cache = *caches[i];
+      cache.append(site.layer, all ? k : k.slice(0, first, b[i + 1]), all ? v : v.slice(0, first, b[i + 1]));
+      s.k = stored(cache.keys(site.layer));
+      s.v = stored(cache.values(site.layer));
+      s.keys = cache.length(site.layer);
     }
     (attn::few(rows, shape) ? few : many).push_back(s);
   }

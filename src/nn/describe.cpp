@@ -37,12 +37,14 @@ profile::Description describe_together(std::initializer_list<const Linear*> laye
 profile::Description describe_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttendSite& site,
                                         const SequenceBounds& bounds, const Pass& pass, bool cached) {
   const auto heads = static_cast<double>(q.size(1)), groups = static_cast<double>(k.size(1)), widths = static_cast<double>(k.size(2) + v.size(2));
+  auto row_bytes = [&](KvForm form) { return static_cast<double>(kv_row_bytes(form, k.size(2), q.scalar_type()) + kv_row_bytes(form, v.size(2), q.scalar_type())); };
   profile::Description d;
   for (size_t s = 0; s + 1 < bounds.size(); ++s) {
     const int64_t queries = bounds[s + 1] - bounds[s], before = cached ? pass.caches[s]->length(site.layer) : 0, keys = before + queries;
     const int64_t read = site.causal && site.window > 0 ? std::min(keys, site.window + queries - 1) : keys;
     d.work.flop += 2 * heads * widths * static_cast<double>(visible_keys(queries, keys, site.causal, site.window));
-    d.work.bytes += widths * static_cast<double>(q.element_size()) * (heads * static_cast<double>(queries) + groups * static_cast<double>(read));
+    d.work.bytes += heads * static_cast<double>(queries) * row_bytes(KvForm::automatic);
+    d.work.bytes += groups * static_cast<double>(read) * row_bytes(cached ? pass.caches[s]->form() : KvForm::automatic);
   }
   return d;
 }

@@ -67,6 +67,10 @@ TEST(Describe, AttentionCountsCachedKeysAndWhatCausalityLeaves) {
   EXPECT_EQ(prefill.flop, 4 * N * d * (1 + 2 + 3 + 4 + 5));
   EXPECT_EQ(step.flop, 4 * N * d * 6);
   EXPECT_EQ(step.bytes, 4 * 2 * d * (N * 1 + K * 6));
+  KvCache codes(1, KvForm::int8);
+  pass.caches = {&codes};
+  EXPECT_EQ(run(5).flop, prefill.flop);
+  EXPECT_EQ(run(1).bytes, 4 * 2 * d * N * 1 + 2 * (d + 4) * K * 6);
 }
 
 }  // namespace

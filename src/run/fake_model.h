@@ -35,7 +35,10 @@ class FakeStack : public LanguageStack {
     std::vector<at::Tensor> out;
     for (size_t s = 0; s + 1 < pass.bounds.size(); ++s) {
       at::Tensor part = h.slice(0, pass.bounds[s], pass.bounds[s + 1]), all = part.unsqueeze(1);
-      if (!pass.caches.empty()) all = pass.caches[s]->append(0, part.unsqueeze(1), part.unsqueeze(1)).first;
+      if (!pass.caches.empty()) {
+        pass.caches[s]->append(0, all, all);
+        all = pass.caches[s]->rows(0, at::kDouble).first;
+      }
       at::Tensor sums = all.squeeze(1).cumsum(0);
       int64_t length = all.size(0);
       // as with longrope: past the switch everything is seen differently, and only a rebuilt cache shows it

@@ -9,6 +9,7 @@
 #include "kernels/cpu.h"
 #include "kernels/elementwise/elementwise.h"
 #include "kernels/hgemm/hgemm.h"
+#include "kernels/i8gemm/i8gemm.h"
 #include "kernels/tile/tile.h"
 
 namespace statera::kernels::attn {
@@ -47,6 +48,26 @@ struct Running {
   }
 };
 
+// Up to kLanes keys of one head, elements [k0, k0 + depth), transposed as floats.
+void pack_keys(const Stored& k, int64_t row, int64_t head, int64_t count, int64_t k0, int64_t depth, float* packed) {
+  if (k.form == Form::f32) {
+    const hgemm::Rows rows{k.at(row, head), hgemm::Type::f32, k.row, static_cast<int>(count)};
+    return converter().convert(rows, k0, depth, packed);
+  }
+  alignas(64) float wide[kChunk];
+  for (int64_t j = 0; j < count; ++j) {
+    const void* from = static_cast<const uint8_t*>(k.at(row + j, head)) + k0 * (k.form == Form::f16 ? 2 : 1);
+    table().widen(from, k.form, depth, k.form == Form::i8 ? *k.scales(row + j, head) : 1, wide + j * tile::kTileK);
+  }
+  converter().convert({wide, hgemm::Type::f32, tile::kTileK, static_cast<int>(count)}, 0, depth, packed);
+}
+
+// What hgemm calls the form of a block of keys.
+hgemm::Matrix matrix(const Stored& k, int64_t row, int64_t head, int64_t count, int64_t d) {
+  const hgemm::Type type = k.form == Form::f32 ? hgemm::Type::f32 : k.form == Form::f16 ? hgemm::Type::f16 : hgemm::Type::i8;
+  return {.data = k.at(row, head), .type = type, .n = count, .k = d, .ldw = k.row};
+}
+
 // s [rows][kKeys] = x [rows][d] K^T of one packed block.
 void scores(const tile::Table& t, const Shape& shape, const float* x, int64_t rows, const float* packed, int64_t keys, float* s) {
   static constexpr float kZero[2 * tile::kRowBlock] = {};
@@ -78,20 +99,31 @@ void values(const tile::Table& t, const float* p, int64_t rows, const float* pac
 
 }  // namespace
 
+bool store(const float* x, int64_t n, Form form, void* to, float* scale) noexcept {
+  if (form == Form::f16) return table().halve(x, n, static_cast<uint16_t*>(to));
+  if (form == Form::i8)
+    *scale = i8gemm::quantize_row(x, n, static_cast<int8_t*>(to));
+  else
+    std::memcpy(to, x, static_cast<size_t>(n) * sizeof(float));
+  return true;
+}
+
 int64_t packed_size(const Shape& shape) { return keys_size(shape) + up(shape.dv, kLanes) * kKeys; }
 
 void pack(const Sequence& s, const Shape& shape, int64_t key_head, int64_t block, float* packed) noexcept {
   const int64_t first = block * kKeys, count = std::min(kKeys, s.keys - first);
   for (int64_t c = 0; c < chunks_of(shape); ++c) {
     const int64_t k0 = c * tile::kTileK, depth = std::min<int64_t>(tile::kTileK, shape.d - k0);
-    for (int64_t n = 0; n < count; n += kLanes) {
-      const hgemm::Rows rows{s.k.at(first + n, key_head), hgemm::Type::f32, s.k.row, static_cast<int>(std::min(kLanes, count - n))};
-      converter().convert(rows, k0, depth, packed + (c * (kKeys / kLanes) + n / kLanes) * kChunk);
-    }
+    for (int64_t n = 0; n < count; n += kLanes)
+      pack_keys(s.k, first + n, key_head, std::min(kLanes, count - n), k0, depth, packed + (c * (kKeys / kLanes) + n / kLanes) * kChunk);
   }
-  float* v = packed + keys_size(shape);
+  float *v = packed + keys_size(shape), wide[kMaxWidth];
   for (int64_t j = 0; j < count; ++j) {
-    const float* from = s.v.at(first + j, key_head);
+    const auto* from = static_cast<const float*>(s.v.at(first + j, key_head));
+    if (s.v.form != Form::f32) {
+      table().widen(from, s.v.form, shape.dv, s.v.form == Form::i8 ? *s.v.scales(first + j, key_head) : 1, wide);
+      from = wide;
+    }
     int64_t n = 0;
     for (; n + kLanes <= shape.dv; n += kLanes) std::memcpy(v + n / kLanes * kChunk + j * kLanes, from + n, kLanes * sizeof(float));
     if (n == shape.dv) continue;
@@ -144,9 +176,10 @@ void run_part(const Sequence& s, const Shape& shape, int64_t key_head, int64_t p
   const int64_t seen = std::max(first, visible(s, shape, 0).begin);  // a window may hide the first keys from every row
   for (int64_t key = seen; key < end; key += kKeys) {
     const int64_t count = std::min(kKeys, end - key);
-    const hgemm::Matrix k{.data = s.k.at(key, key_head), .type = hgemm::Type::f32, .n = count, .k = shape.d, .ldw = s.k.row};
+    const hgemm::Matrix k = matrix(s.k, key, key_head, count, shape.d);
     for (int64_t r = 0; r < rows; r += hgemm::kMaxDecodeRows)
       hgemm::matmul(x + r * shape.d, shape.d, std::min<int64_t>(hgemm::kMaxDecodeRows, rows - r), k, nullptr, p + r * kKeys, kKeys, 0, count);
+    if (s.k.form == Form::i8) t.times(p, rows, s.k.scales(key, key_head), count);
     for (int64_t r = 0; r < rows; ++r) {
       const Range range = visible(s, shape, r / G);
       now.begin[r] = range.begin - key;
@@ -154,7 +187,8 @@ void run_part(const Sequence& s, const Shape& shape, int64_t key_head, int64_t p
     }
     e.softmax(p, kKeys, rows, count, now.begin, now.end, now.maximum, now.total, now.factor);
     e.scale_rows(to, ldo, rows, shape.dv, now.factor, to, ldo);
-    t.weigh(p, rows, s.v.at(key, key_head), s.v.row, count, shape.dv, to, ldo);
+    if (s.v.form == Form::i8) t.times(p, rows, s.v.scales(key, key_head), count);
+    t.weigh(p, rows, s.v.at(key, key_head), s.v.form, s.v.row, count, shape.dv, to, ldo);
   }
   for (int64_t r = 0; r < rows; ++r) {
     to[r * ldo + shape.dv] = now.maximum[r];
@@ -177,7 +211,7 @@ void merge(const Sequence& s, const Shape& shape, int64_t key_head, const float*
     for (int64_t first = 0; first < P; first += kKeys) {
       const int64_t count = std::min(kKeys, P - first);
       for (int64_t i = 0; i < count; ++i) weight[i] = std::exp(row[(first + i) * step + shape.dv] - most) / total;
-      t.weigh(weight, 1, row + first * step, step, count, shape.dv, out, shape.dv);
+      t.weigh(weight, 1, row + first * step, Form::f32, step, count, shape.dv, out, shape.dv);
     }
   }
 }

@@ -21,9 +21,27 @@ struct View {
   const float* at(int64_t r, int64_t h) const { return data + r * row + h * head; }
 };
 
+// How keys and values lie. i8: codes, with a scale for each row and head.
+enum class Form : uint8_t { f32, f16, i8 };
+struct Stored {
+  const void* data = nullptr;
+  int64_t row = 0, head = 0;  // as in View
+  Form form = Form::f32;
+  const float* scale = nullptr;  // i8: those of a head's rows side by side
+  int64_t scale_head = 0;        // scales from head to head
+  const void* at(int64_t r, int64_t h) const {
+    return static_cast<const uint8_t*>(data) + (r * row + h * head) * (form == Form::f32 ? 4 : form == Form::f16 ? 2 : 1);
+  }
+  const float* scales(int64_t r, int64_t h) const { return scale + h * scale_head + r; }
+};
+// Brings n elements of one row and head into a form. i8: *scale = max|x| / 127.5 and codes to the nearest, halves to even, as activations are
+// quantized (i8gemm.h). f16: to the nearest; false where a finite element lies beyond its range.
+bool store(const float* x, int64_t n, Form form, void* to, float* scale) noexcept;
+
 // One sequence. The last of the queries stands at the position of the last key.
 struct Sequence {
-  View q, k, v;
+  View q;
+  Stored k, v;
   float* out = nullptr;  // [queries, heads * dv], out_row apart
   int64_t out_row = 0;
   int64_t queries = 0, keys = 0;
@@ -44,7 +62,7 @@ inline int64_t parts(int64_t keys) { return (keys + kPartKeys - 1) / kPartKeys; 
 
 // Floats of one packed block of one key head; those of a head lie one after another.
 int64_t packed_size(const Shape& shape);
-// Packs block `block` of key head `key_head`.
+// Packs block `block` of key head `key_head`, as floats.
 void pack(const Sequence& s, const Shape& shape, int64_t key_head, int64_t block, float* packed) noexcept;
 // Queries [tile * kQueries, ...) of one query head; packed: the blocks of its key head. Needs 400 KiB of stack.
 void run_tile(const Sequence& s, const Shape& shape, int64_t head, int64_t tile, const float* packed) noexcept;
@@ -60,8 +78,15 @@ void merge(const Sequence& s, const Shape& shape, int64_t key_head, const float*
 
 // --- what the ISA files implement -------------------------------------------------------------------------------------------------------
 struct Table {
-  // o[r][0..n) += sum over j < keys of p[r][j] v[j][0..n), r < rows; p rows kKeys apart, v rows ldv, o rows ldo.
-  void (*weigh)(const float* p, int64_t rows, const float* v, int64_t ldv, int64_t keys, int64_t n, float* o, int64_t ldo) noexcept;
+  // o[r][0..n) += sum over j < keys of p[r][j] v[j][0..n), r < rows; p rows kKeys apart, v rows ldv elements of `form` (codes as they are), o
+  // rows ldo.
+  void (*weigh)(const float* p, int64_t rows, const void* v, Form form, int64_t ldv, int64_t keys, int64_t n, float* o, int64_t ldo) noexcept;
+  // p[r][j] *= factor[j], j < count; p rows kKeys apart.
+  void (*times)(float* p, int64_t rows, const float* factor, int64_t count) noexcept;
+  // to[i] = from[i] * factor, i < n.
+  void (*widen)(const void* from, Form form, int64_t n, float factor, float* to) noexcept;
+  // f32 to f16, ties to even; false where a finite element became infinite.
+  bool (*halve)(const float* x, int64_t n, uint16_t* to) noexcept;
 };
 extern const Table kScalar;
 extern const Table kAvx2;

@@ -10,7 +10,7 @@ namespace statera::kernels::elementwise {
 
 using hgemm::Type;
 
-// Norm weights and biases, as they lie in the checkpoint.
+// Norm weights and biases, as they lie in the checkpoint; never i8.
 struct Vector {
   const void* data = nullptr;
   Type type = Type::f32;

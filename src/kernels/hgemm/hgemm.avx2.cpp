@@ -10,6 +10,8 @@ namespace {
 template <Type T>
 inline __attribute__((always_inline)) __m256 load(const void* data, int64_t at) {
   if constexpr (T == Type::f32) return _mm256_loadu_ps(static_cast<const float*>(data) + at);
+  if constexpr (T == Type::i8)
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(static_cast<const int8_t*>(data) + at))));
   const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i*>(static_cast<const uint16_t*>(data) + at));
   if constexpr (T == Type::f16) return _mm256_cvtph_ps(half);
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
@@ -22,6 +24,10 @@ inline __m256 load_tail(const void* data, int64_t at, int64_t count) {
     float v[8] = {};
     for (int64_t i = 0; i < count; ++i) v[i] = static_cast<const float*>(data)[at + i];
     return _mm256_loadu_ps(v);
+  } else if constexpr (T == Type::i8) {
+    int8_t v[8] = {};
+    for (int64_t i = 0; i < count; ++i) v[i] = static_cast<const int8_t*>(data)[at + i];
+    return load<T>(v, 0);
   } else {
     uint16_t v[8] = {};
     for (int64_t i = 0; i < count; ++i) v[i] = static_cast<const uint16_t*>(data)[at + i];
@@ -39,7 +45,7 @@ inline float reduce(__m256 v) {
 template <Type T>
 inline __attribute__((always_inline)) void prefetch(const void* data, int64_t at) {
   constexpr int kAhead = 2048;  // bytes
-  _mm_prefetch(static_cast<const char*>(data) + at * (T == Type::f32 ? 4 : 2) + kAhead, _MM_HINT_T0);
+  _mm_prefetch(static_cast<const char*>(data) + at * (T == Type::f32 ? 4 : T == Type::i8 ? 1 : 2) + kAhead, _MM_HINT_T0);
 }
 
 // R rows of w from `row` against M rows of x, C chains each.
@@ -108,7 +114,10 @@ constexpr Decode kByRows[] = {nullptr,           decode_rows<T, 1>, decode_rows<
                               decode_rows<T, 5>, decode_rows<T, 6>, decode_rows<T, 7>, decode_rows<T, 8>};
 
 void decode(const float* x, int64_t ldx, int m, const Rows& w, int64_t k, float* y) noexcept {
-  const Decode* by_rows = w.type == Type::f32 ? kByRows<Type::f32> : w.type == Type::f16 ? kByRows<Type::f16> : kByRows<Type::bf16>;
+  const Decode* by_rows = w.type == Type::f32   ? kByRows<Type::f32>
+                          : w.type == Type::f16 ? kByRows<Type::f16>
+                          : w.type == Type::i8  ? kByRows<Type::i8>
+                                                : kByRows<Type::bf16>;
   by_rows[m](x, ldx, w, k, y);
 }
 
@@ -152,6 +161,7 @@ void convert_type(const Rows& w, int64_t k_begin, int64_t count, float* out) {
 void convert(const Rows& w, int64_t k_begin, int64_t count, float* out) noexcept {
   if (w.type == Type::f32) return convert_type<Type::f32>(w, k_begin, count, out);
   if (w.type == Type::f16) return convert_type<Type::f16>(w, k_begin, count, out);
+  if (w.type == Type::i8) return convert_type<Type::i8>(w, k_begin, count, out);
   convert_type<Type::bf16>(w, k_begin, count, out);
 }
 

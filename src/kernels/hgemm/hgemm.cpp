@@ -15,8 +15,8 @@ static_assert(kRowBlock == tile::kRowBlock);
 const Table& table() { return table_of(kScalar, kAvx2, kAvx512, kAvx512); }
 
 Rows block_rows(const Matrix& w, int64_t block) {
-  const int64_t n = block * kRowBlock, size = w.type == Type::f32 ? 4 : 2;
-  return {static_cast<const uint8_t*>(w.data) + n * w.ldw * size, w.type, w.ldw, static_cast<int>(std::min<int64_t>(kRowBlock, w.n - n))};
+  const int64_t n = block * kRowBlock;
+  return {static_cast<const uint8_t*>(w.data) + n * w.ldw * size_of(w.type), w.type, w.ldw, static_cast<int>(std::min<int64_t>(kRowBlock, w.n - n))};
 }
 
 struct Source {

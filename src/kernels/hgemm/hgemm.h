@@ -1,5 +1,5 @@
-// hgemm: y = x W^T with f32 x and W row-major in bf16, f16 or f32, as it lies in a mapped checkpoint: nothing is packed or
-// converted ahead, so decoding reads each weight once from memory. Products and sums are f32.
+// hgemm: y = x W^T with f32 x and W row-major in bf16, f16 or f32, as it lies in a mapped checkpoint, or in integers, as keys lie in a cache:
+// nothing is packed or converted ahead, so decoding reads each weight once from memory. Products and sums are f32.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,9 @@ namespace statera::kernels::hgemm {
 inline constexpr int kRowBlock = 16;  // ranges of n split at its multiples
 inline constexpr int kMaxDecodeRows = 8;
 
-enum class Type : uint8_t { f32, bf16, f16 };
+// i8: integers that stand for themselves; a scale is the caller's.
+enum class Type : uint8_t { f32, bf16, f16, i8 };
+inline int64_t size_of(Type type) { return type == Type::f32 ? 4 : type == Type::i8 ? 1 : 2; }
 
 // W [n, k] with rows ldw elements apart. Any alignment that suits the element.
 struct Matrix {

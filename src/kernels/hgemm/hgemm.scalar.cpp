@@ -1,4 +1,4 @@
-// The specification of the 16-bit weight kernels.
+// The specification.
 #include "kernels/hgemm/hgemm.h"
 
 namespace statera::kernels::hgemm {
@@ -17,6 +17,7 @@ float half_value(uint32_t h) {
 float weight(const Rows& w, int64_t row, int64_t k) {
   const int64_t at = row * w.ldw + k;
   if (w.type == Type::f32) return static_cast<const float*>(w.data)[at];
+  if (w.type == Type::i8) return static_cast<const int8_t*>(w.data)[at];
   const uint32_t h = static_cast<const uint16_t*>(w.data)[at];
   return w.type == Type::f16 ? half_value(h) : __builtin_bit_cast(float, h << 16);
 }

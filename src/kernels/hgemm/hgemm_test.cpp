@@ -19,7 +19,7 @@
 namespace statera::kernels::hgemm {
 namespace {
 
-// Weights with 8 significant bits and small exponents, so that each type holds them exactly. They end at an unreadable page.
+// Weights with 8 significant bits and small exponents (i8: integers), so that each type holds them exactly. They end at an unreadable page.
 struct Weights {
   Matrix w;
   std::vector<float> values;  // [n, k]
@@ -29,7 +29,7 @@ struct Weights {
   Weights(int64_t n, int64_t k, Type type) : w{nullptr, type, n, k, k} {
     std::mt19937 rng(9);
     values.resize(n * k);
-    const size_t size = type == Type::f32 ? 4 : 2, page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+    const size_t size = static_cast<size_t>(size_of(type)), page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
     const size_t bytes = n * k * size, readable = (bytes + page - 1) / page * page;
     map_bytes = readable + page;
     map = ::mmap(nullptr, map_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -37,8 +37,8 @@ struct Weights {
     char* at = static_cast<char*>(map) + readable - bytes;
     w.data = at;
     for (size_t i = 0; i < values.size(); ++i) {
-      const int v = static_cast<int>(rng() % 511) - 255;
-      values[i] = static_cast<float>(v) / 128.0f;
+      const int v = type == Type::i8 ? static_cast<int>(rng() % 256) - 128 : static_cast<int>(rng() % 511) - 255;
+      values[i] = static_cast<float>(v) / (type == Type::i8 ? 1.0f : 128.0f);
       uint32_t bits;
       std::memcpy(&bits, &values[i], 4);
       if (type == Type::f32) std::memcpy(at + i * 4, &bits, 4);
@@ -46,7 +46,8 @@ struct Weights {
                             : v == 0
                                 ? 0
                                 : static_cast<uint16_t>((bits >> 16 & 0x8000) | ((bits >> 23 & 255) - 112) << 10 | (bits >> 13 & 1023));
-      if (type != Type::f32) std::memcpy(at + i * 2, &half, 2);
+      if (type == Type::i8) at[i] = static_cast<char>(v);
+      if (size == 2) std::memcpy(at + i * 2, &half, 2);
     }
   }
   ~Weights() { ::munmap(map, map_bytes); }
@@ -74,7 +75,7 @@ void expect_product(const Weights& c, int64_t m, bool with_bias) {
   }
 }
 
-constexpr Type kTypes[] = {Type::f32, Type::bf16, Type::f16};
+constexpr Type kTypes[] = {Type::f32, Type::bf16, Type::f16, Type::i8};
 
 TEST(Hgemm, MatmulAgreesWithDoublePrecisionForEveryTypeAndShape) {
   for_each_isa([] {

@@ -156,6 +156,13 @@ struct Product {
   }
 };
 
+// Returns the sum of the codes.
+int32_t code(const Table& t, const float* x, int64_t k, float scale, int8_t* q) {
+  if (scale > 0 && scale <= std::numeric_limits<float>::max()) return t.quantize(x, k, scale, q);
+  std::memset(q, 0, static_cast<size_t>(k));  // also a maximum so small that its scale is 0 in f32; 0 times no number is none, too
+  return 0;
+}
+
 constexpr int kAtOnce = 4;  // rows that are quantized together
 using Codes = int8_t[kAtOnce][kMaxSegment + 64];
 
@@ -208,11 +215,7 @@ void put(const Table& t, const float* x, int64_t ldx, int rows, int64_t begin, i
     for (int r = 0; r < rows; ++r) {
       const int64_t at = (row + r) * out.segments + k / out.segment;
       out.scale[at] = scales[r];
-      out.minus_sum[at] = 0;
-      if (scales[r] > 0 && scales[r] <= std::numeric_limits<float>::max())
-        out.minus_sum[at] = -t.quantize(x + r * ldx + k, count, scales[r], codes[r]);
-      else
-        std::memset(codes[r], 0, count);  // also a maximum so small that its scale is 0 in f32; 0 times no number is none, too
+      out.minus_sum[at] = -code(t, x + r * ldx + k, count, scales[r], codes[r]);
       std::memset(codes[r] + count, 0, filled - count);
     }
     lay(codes, rows, filled, out, row, k);
@@ -270,6 +273,13 @@ void quantize(const float* x, int64_t ldx, int64_t m, int64_t x_group, const Row
       put(t, x + i * ldx, ldx, rows, k, end, scales, out, first + i);
     }
   });
+}
+
+float quantize_row(const float* x, int64_t k, int8_t* q) noexcept {
+  const Table& t = *in_use().table;
+  const float scale = t.max_abs(x, k) / 127.5f;
+  code(t, x, k, scale, q);
+  return scale;
 }
 
 void quantize_static(const float* x, int64_t ldx, int64_t m, const float* scale, const Rows& out, int64_t first) noexcept {

@@ -46,7 +46,9 @@ Rows rows_of(int64_t m, int64_t k, int64_t segment);
 // the nearest, halves to even, within [-128, 127]; a group of zeros gets scale 0 and zeros, one with an infinity or NaN a scale that is no
 // number either. x_group as above. Equal on every instruction set. Threads split rows at multiples of width.
 void quantize(const float* x, int64_t ldx, int64_t m, int64_t x_group, const Rows& out, int64_t first) noexcept;
-// The same with the scale of each of the m rows given.
+// One row whose codes lie as they come, with one scale, which is returned.
+float quantize_row(const float* x, int64_t k, int8_t* q) noexcept;
+// As quantize(), with the scale of each of the m rows given.
 void quantize_static(const float* x, int64_t ldx, int64_t m, const float* scale, const Rows& out, int64_t first) noexcept;
 
 // y[m][n] = sum over segments of (sum_k q[m][k] (code[n][k] - zero[n][g])) * x_scale * scale[n][g], + bias[n]; for m in [0, M), all the rows

@@ -319,6 +319,27 @@ TEST(QuantizeRows, EveryIsaGivesTheDefinition) {
   });
 }
 
+TEST(QuantizeRows, ARowOfItsOwnHasTheSameCodesAndScale) {
+  for_each_isa([] {
+    for (int64_t k : {1, 7, 64, 100, 513}) {
+      auto x = normal(static_cast<size_t>(k), static_cast<unsigned>(k));
+      for (float first : {x[0], NAN}) {
+        x[0] = first;
+        Quantized out(1, k, segment_of({16, k, 4, -1, false, ScaleType::f16}, -1));
+        quantize(x.data(), k, 1, -1, out.rows, 0);
+        std::vector<int8_t> q(static_cast<size_t>(k) + 1, 99);
+        const float scale = quantize_row(x.data(), k, q.data());
+        if (std::isnan(first))
+          ASSERT_TRUE(std::isnan(scale));
+        else
+          ASSERT_EQ(scale, out.scale[0]);
+        for (int64_t t = 0; t < k; ++t) ASSERT_EQ(q[static_cast<size_t>(t)], out.code(0, t)) << k << " " << t;
+        ASSERT_EQ(q[static_cast<size_t>(k)], 99) << "wrote past the row";
+      }
+    }
+  });
+}
+
 TEST(QuantizeRows, QuotientsNextToHalvesRoundAsDivisionDoes) {
   for_each_kernels([] {
     std::mt19937 rng(3);
