@@ -18,6 +18,7 @@
 #include "base/profile.h"
 #include "base/threads.h"
 #include "kernels/cpu.h"
+#include "nn/kv_cache.h"
 #include "run/scheduler.h"
 
 namespace statera {
@@ -45,6 +46,7 @@ void check_options(const BenchOptions& o) {
   if (o.head_bits && (*o.head_bits < 2 || *o.head_bits > 8)) throw Error(ErrorKind::usage, "--head-bits must be between 2 and 8, is " + std::to_string(*o.head_bits));
   const bool more = o.w_group || o.asym || o.a_bits == 8 || o.quantize_vision || o.quantize_projector || o.quantize_head || o.head_bits;
   if (more && !o.w_bits) throw Error(ErrorKind::usage, "--w-group, --asym, --a-bits, --head-bits and --quantize-... say how weights are rounded: --w-bits must say to what");
+  parse_kv_form(o.kv_cache);
   if (!o.trace.empty()) require_folder_of(o.trace);
 }
 
@@ -90,7 +92,7 @@ class Runs {
   struct Generation {
     Scheduler scheduler;
     std::optional<Answer> answer;
-    explicit Generation(const Model& model) : scheduler(model, std::nullopt, {}) {}
+    Generation(const Model& model, const BenchOptions& options) : scheduler(model, std::nullopt, {}, {.kv_cache = options.kv_cache}) {}
     void submit(ModelInputs inputs, int64_t tokens, const std::atomic<bool>* cancel) {
       GenerateRequest request;
       request.inputs = std::move(inputs);
@@ -109,7 +111,7 @@ class Runs {
   };
 
   void text(bool counts) {
-    Generation g(model_);
+    Generation g(model_, options_);
     g.submit(inputs_.text(), options_.tg + 1, cancel_);
     timed("prefill", counts ? &prefill : nullptr, [&] { g.step(); });
     progress_.advance(1, "prefill");
@@ -131,7 +133,7 @@ class Runs {
   }
 
   void first_token(bool counts) {
-    Generation g(model_);
+    Generation g(model_, options_);
     timed("first token", counts ? &first : nullptr, [&] {
       g.submit(picture()->inputs(), 1, cancel_);
       g.step();

@@ -33,7 +33,7 @@ std::optional<Rounding> rounding_of(const BenchOptions& o, const ModelType& type
 }
 
 std::string precision_of(const BenchOptions& o) {
-  const std::string compute = "; compute " + o.compute;
+  const std::string compute = "; compute " + o.compute + (o.kv_cache == "auto" ? "" : "; keys and values in " + o.kv_cache);
   if (!o.w_bits) return (o.model ? "weights as stored" : "weights as the config says") + compute;
   const int64_t group = o.w_group.value_or(o.a_bits == 8 ? -1 : 128);
   const std::string head = rounds_head(o) ? fmt::format(", the head with {} bits", o.head_bits.value_or(*o.w_bits)) : "";

@@ -24,6 +24,7 @@
 #include "data/records.h"
 #include "eval/documents.h"
 #include "eval/row_spill.h"
+#include "nn/kv_cache.h"
 #include "quant/calib/items.h"
 #include "run/prompt.h"
 
@@ -146,8 +147,9 @@ class Sequences {
 };
 
 // Normalised hidden rows [T, H].
-at::Tensor hidden_of(const Model& model, ModelInputs inputs) {
+at::Tensor hidden_of(const Model& model, ModelInputs inputs, KvForm kv_form) {
   Pass pass = make_pass(model, inputs);
+  const std::vector<KvCache> caches = caches_for(pass, model.language().blocks(), kv_form);
   return forward_hidden(model, inputs, pass);
 }
 
@@ -253,6 +255,7 @@ void require_equal_vocabularies(const CompareOptions& options, const Model& a) {
 CompareReport run(const CompareOptions& options, const ProgressSink& sink) {
   c10::InferenceMode no_gradients;
   const auto start = std::chrono::steady_clock::now();
+  const KvForm kv_form = parse_kv_form(options.kv_cache);
   LoadOptions load;
   load.dtype = options.dtype;
   return_freed_memory();  // of A, before B needs as much
@@ -265,7 +268,7 @@ CompareReport run(const CompareOptions& options, const ProgressSink& sink) {
   Progress progress("compare", 2.0 * static_cast<double>(sequences.size()), "sequences", sink);
   for (size_t i = 0; i < sequences.size(); ++i) {
     const ModelInputs inputs = sequences.inputs(i, parts);
-    hidden.append(hidden_of(*a.model, inputs));
+    hidden.append(hidden_of(*a.model, inputs, KvForm::automatic));
     ids.append(inputs.input_ids);
     progress.advance(1, "A " + sequences.name(i));
   }
@@ -281,7 +284,7 @@ CompareReport run(const CompareOptions& options, const ProgressSink& sink) {
       throw Error(ErrorKind::mismatch,
                   sequences.name(i) + ": the two checkpoints expand its pictures differently (or the file has changed)");
     const RowKinds kinds = kinds_of(*b.model, inputs.input_ids);
-    comparison.add(sequences.name(i), hidden.read(i), hidden_of(*b.model, inputs), kinds);
+    comparison.add(sequences.name(i), hidden.read(i), hidden_of(*b.model, inputs, kv_form), kinds);
     progress.advance(1, "B " + sequences.name(i));
   }
   progress.finish();

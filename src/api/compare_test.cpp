@@ -90,6 +90,19 @@ TEST(Compare, IntegersNeedLowBitWeights) {
   expect_equal(compare(o).total);
 }
 
+TEST(Compare, KeysAndValuesInFewerBitsCostLittle) {
+  CompareOptions o = with(kModel);
+  o.kv_cache = "fp16";
+  const double half = compare(o).total.kl_mean();
+  o.kv_cache = "int8";
+  const double codes = compare(o).total.kl_mean();
+  EXPECT_GT(half, 0);
+  EXPECT_GT(codes, half);
+  EXPECT_LT(codes, 1e-3);
+  o.kv_cache = "int4";
+  EXPECT_EQ(fault([&] { compare(o); }), "usage: unknown form of keys and values \"int4\" (auto, fp16 or int8)");
+}
+
 TEST(Compare, CoarserRoundingDivergesMore) {
   TempDir dir;
   double before = 0;

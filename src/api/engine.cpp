@@ -8,6 +8,7 @@
 #include "api/load.h"
 #include "api/loaded.h"
 #include "api/version.h"
+#include "nn/kv_cache.h"
 #include "run/prompt.h"
 #include "run/scheduler.h"
 
@@ -22,6 +23,7 @@ struct Engine::State {
 
 Engine Engine::open(const EngineOptions& options) {
   return guarded([&] {
+    parse_kv_form(options.kv_cache);  // said before the model is read
     auto s = std::make_unique<State>();
     s->options = options;
     LoadOptions load;
@@ -32,7 +34,7 @@ Engine Engine::open(const EngineOptions& options) {
     s->parts = read_prompt_parts(options.model, model);
     GenerationDefaults defaults = read_generation_defaults(s->loaded.checkpoint.generation_config(), s->loaded.checkpoint.config());
     if (defaults.eos.empty() && s->parts.tokenizer && s->parts.tokenizer->eos_id()) defaults.eos.push_back(*s->parts.tokenizer->eos_id());
-    SchedulerOptions limits{options.max_running, options.prefill_tokens, options.max_kv_tokens, options.max_context};
+    SchedulerOptions limits{options.max_running, options.prefill_tokens, options.max_kv_tokens, options.max_context, options.kv_cache};
     s->scheduler = std::make_unique<Scheduler>(model, s->parts.tokenizer, std::move(defaults), limits);
     return Engine(std::move(s));
   });

@@ -146,6 +146,7 @@ Json settings_of(const EvaluateOptions& options, const Entry& entry, const TaskJ
   out.set("version", kVersion);
   out.set("dtype", options.dtype);
   out.set("compute", options.compute);
+  out.set("kv_cache", options.kv_cache);
   out.set("max_running", options.max_running);
   out.set("prefill_tokens", options.prefill_tokens);
   const Json task = entry.task->settings(job);
@@ -189,6 +190,7 @@ Json report_json(const EvaluateReport& report) {
 EvaluateReport run(const EvaluateOptions& options, const ProgressSink& sink, const std::atomic<bool>* cancel) {
   const auto start = std::chrono::steady_clock::now();
   require_positive(options);
+  parse_kv_form(options.kv_cache);
   const std::vector<Entry> entries = entries_of(options);
   for (const Entry& e : entries) {
     if (!is_file(e.path)) throw Error(ErrorKind::not_found, e.path + ": no such file");
@@ -213,6 +215,7 @@ EvaluateReport run(const EvaluateOptions& options, const ProgressSink& sink, con
   if (job.defaults.eos.empty() && parts.tokenizer && parts.tokenizer->eos_id()) job.defaults.eos.push_back(*parts.tokenizer->eos_id());
   job.limits.max_running = options.max_running;
   job.limits.prefill_tokens = options.prefill_tokens;
+  job.limits.kv_cache = options.kv_cache;
   job.options = {options.max_length, options.stride, options.metric, options.prompt, options.max_new_tokens, options.limit};
   for (const Entry& e : entries) e.task->settings(job);  // wrong options of a later task are said now
   if (!options.out.empty()) {

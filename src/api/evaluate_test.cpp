@@ -84,7 +84,12 @@ TEST(Evaluate, PerplexityEqualsTheLogitsOfOneForwardPass) {
   TempDir dir;
   const std::string text = "Two lines of text,\nwritten for this test: 1 2 3. Déjà vu.";
   write_text(dir / "a.txt", text);
-  const EvaluateReport r = evaluate(perplexity(dir / "a.txt", 512, 512));
+  EvaluateOptions e = perplexity(dir / "a.txt", 512, 512);
+  const double exact = score(evaluate(e), "perplexity");
+  e.kv_cache = "int8";
+  const EvaluateReport r = evaluate(e);
+  EXPECT_NE(score(r, "perplexity"), exact);
+  EXPECT_EQ(r.results[0].settings.at("kv_cache").as_string(), "int8");
   const std::vector<int64_t> ids = Tokenizer::from_directory(kModel).encode(text);
   const auto n = static_cast<int64_t>(ids.size());
   write_safetensors(dir / "in.safetensors", {{"input_ids", at::tensor(ids, at::TensorOptions(at::kLong))}});
@@ -92,6 +97,7 @@ TEST(Evaluate, PerplexityEqualsTheLogitsOfOneForwardPass) {
   l.model = kModel;
   l.inputs = dir / "in.safetensors";
   l.out = dir / "out.safetensors";
+  l.kv_cache = "int8";
   logits(l);
   const SafetensorsFile file(l.out);
   const at::Tensor log_p = at::log_softmax(file.tensor("logits").view({n, -1}), 1, at::kDouble);

@@ -82,6 +82,21 @@ TEST_P(Greedy, TokensDoNotDependOnWhatRunsBeside) {
   for (size_t i = 0; i < 3; ++i) EXPECT_EQ(alone.generate(other(static_cast<int64_t>(3 + 4 * i))).ids, mixed[i]) << i;
 }
 
+TEST_P(Greedy, TokensFromACacheOfFewerBitsDoNotDependOnWhatRunsBeside) {
+  for (const char* form : {"fp16", "int8"}) {
+    Scheduler alone(*loaded.model, {}, {}, {.max_context = 512, .kv_cache = form}), busy(*loaded.model, {}, {}, {.max_running = 3, .prefill_tokens = 64, .max_context = 512, .kv_cache = form});
+    Ids mixed[2];
+    for (int64_t i : {0, 1}) {
+      auto r = other(3 + 4 * i);
+      r.on_done = [&mixed, i](int64_t, Answer a) { mixed[i] = a.ids; };
+      busy.submit(std::move(r));
+    }
+    EXPECT_EQ(busy.generate(request()).ids, alone.generate(request()).ids) << form;
+    busy.run();
+    for (int64_t i : {0, 1}) EXPECT_EQ(alone.generate(other(3 + 4 * i)).ids, mixed[i]) << form << " " << i;
+  }
+}
+
 TEST_P(Greedy, CachedLogitsAreThoseOfAWholePass) {
   if (loaded.checkpoint.config().find("rope_scaling") && loaded.checkpoint.config().find("rope_scaling")->get_string("type", "") == "dynamic") {
     GTEST_SKIP() << "dynamic scaling changes with the length, and the reference keeps the keys it has cached";

@@ -157,16 +157,20 @@ TEST(Inspect, KeysAndValuesAreCountedForTheContext) {
   InspectOptions o;
   o.model = kTiny + "qwen2";
   o.context = 64;
-  const InspectReport r = inspect(o);
   // What the cache of a model opened with the defaults really takes after so many tokens.
   const Loaded loaded = open_model(o.model, {});
-  KvCache cache(loaded.model->language().blocks());
-  ModelInputs inputs;
-  inputs.input_ids = at::arange(o.context, at::kLong);
-  Pass pass = make_pass(*loaded.model, inputs);
-  pass.caches = {&cache};
-  forward_hidden(*loaded.model, inputs, pass);
-  EXPECT_EQ(r.kv_bytes, cache.bytes());
+  InspectReport r;
+  for (const char* form : {"auto", "fp16", "int8"}) {
+    o.kv_cache = form;
+    r = inspect(o);
+    KvCache cache(loaded.model->language().blocks(), parse_kv_form(form));
+    ModelInputs inputs;
+    inputs.input_ids = at::arange(o.context, at::kLong);
+    Pass pass = make_pass(*loaded.model, inputs);
+    pass.caches = {&cache};
+    forward_hidden(*loaded.model, inputs, pass);
+    EXPECT_EQ(r.kv_bytes, cache.bytes()) << form;
+  }
   int64_t parameters = 0;
   for (const InspectPart& p : r.parts) parameters += p.parameters;
   EXPECT_EQ(parameters, r.parameters);

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/strings.h"
 #include "ckpt/checkpoint_source.h"
+#include "nn/kv_cache.h"
 
 namespace statera {
 namespace {
@@ -131,6 +132,7 @@ std::string some(const std::vector<std::string>& names) {
 InspectReport inspect(const InspectOptions& options) {
   return guarded([&] {
     if (options.context < 1) throw Error(ErrorKind::usage, "--context must be positive");
+    const KvForm kv_form = parse_kv_form(options.kv_cache);
     const Checkpoint c = Checkpoint::open(options.model);
     const std::string config = c.directory() + "/config.json";
     const ModelType& type = with_context(config, [&]() -> const ModelType& { return model_type(c.config()); });
@@ -155,9 +157,8 @@ InspectReport inspect(const InspectOptions& options) {
     r.head_dim = limits.head_dim;
     r.max_positions = limits.max_positions;
     r.context = options.context;
-    // The cache holds activations: what open_model makes of the default, not what the weights are stored in.
-    const auto element = static_cast<int64_t>(c10::elementSize(parse_dtype(LoadOptions{}.dtype)));
-    r.kv_bytes = r.layers * r.kv_heads * r.head_dim * 2 * element * r.context;
+    // Of activations as open_model makes them by default, not of what the weights are stored in.
+    r.kv_bytes = r.layers * r.kv_heads * 2 * kv_row_bytes(kv_form, r.head_dim, parse_dtype(LoadOptions{}.dtype)) * r.context;
     r.memory_bytes = r.bytes + r.kv_bytes;
     CheckpointProblems problems = find_problems(c, type);
     r.missing = std::move(problems.missing);

@@ -15,12 +15,14 @@ namespace statera {
 struct InspectOptions {
   std::string model;
   int64_t context = 4096;
+  std::string kv_cache = "auto";
   bool tensors = false;
   static constexpr std::string_view positional[] = {"model"};
   template <class V>
   void fields(V& v) {
     v("model", model, "checkpoint folder");
     v("context", context, "tokens whose keys and values the memory estimate counts");
+    v("kv_cache", kv_cache, "what that estimate keeps them in: auto (fp32, as activations are unless told otherwise), fp16 or int8");
     v("tensors", tensors, "list every tensor, too");
   }
 };

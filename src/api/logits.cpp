@@ -14,6 +14,7 @@
 #include "base/strings.h"
 #include "ckpt/forward_inputs.h"
 #include "ckpt/safetensors_write.h"
+#include "nn/kv_cache.h"
 #include "run/prompt.h"
 
 namespace statera {
@@ -37,11 +38,12 @@ struct Forward {
   std::vector<at::Tensor> hidden;  // [T, H]
 };
 
-Forward forward(const Model& model, ModelInputs& inputs, bool keep_hidden) {
+Forward forward(const Model& model, ModelInputs& inputs, KvForm kv_form, bool keep_hidden) {
   Forward out;
   const LanguageStack& language = model.language();
   HiddenTap tap(language, out.hidden);
   Pass pass = make_pass(model, inputs);
+  const std::vector<KvCache> caches = caches_for(pass, language.blocks(), kv_form);
   auto visual = model.see(inputs);
   if (keep_hidden) pass.tap = &tap;
   at::Tensor h = language.enter(inputs.input_ids, visual ? &*visual : nullptr, pass);
@@ -70,6 +72,7 @@ ForwardInputs inputs_of(const LogitsOptions& options, const Model& model) {
 
 LogitsReport run(const LogitsOptions& options) {
   require_folder_of(options.out);
+  const KvForm kv_form = parse_kv_form(options.kv_cache);
   c10::InferenceMode no_gradients;
   LoadOptions load;
   load.dtype = options.dtype;
@@ -78,7 +81,7 @@ LogitsReport run(const LogitsOptions& options) {
   const Model& model = *loaded.model;
   ForwardInputs in = inputs_of(options, model);
   auto start = std::chrono::steady_clock::now();
-  Forward result = forward(model, in.inputs, options.hidden);
+  Forward result = forward(model, in.inputs, kv_form, options.hidden);
   LogitsReport report;
   report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   NamedTensors tensors{{"logits", in.unflatten(result.logits.to(at::kFloat))}};

@@ -56,6 +56,7 @@ struct Scheduler::State {
   std::optional<Tokenizer> tokenizer;
   GenerationDefaults defaults;
   SchedulerOptions options;
+  KvForm kv_form;
 
   std::mutex guard;  // of the four below; the rest belongs to the thread that steps
   std::deque<Owned> inbox;
@@ -188,7 +189,7 @@ void Scheduler::State::pass(const std::vector<Sequence*>& batch, bool prompt) {
 }
 
 Scheduler::Scheduler(const Model& model, std::optional<Tokenizer> tokenizer, GenerationDefaults defaults, SchedulerOptions options)
-    : s_(new State{model, std::move(tokenizer), std::move(defaults), options, {}, {}, {}, 0, {}, {}, {}}) {}
+    : s_(new State{model, std::move(tokenizer), std::move(defaults), options, parse_kv_form(options.kv_cache), {}, {}, {}, 0, {}, {}, {}}) {}
 
 Scheduler::~Scheduler() = default;
 
@@ -214,7 +215,7 @@ int64_t Scheduler::submit(GenerateRequest request) {
   int64_t id = s_->submitted++;
   lock.unlock();
   auto made =
-      std::make_unique<Sequence>(id, std::move(request), std::move(sampling), s_->model, s_->tokenizer, s_->defaults.eos, s_->context());
+      std::make_unique<Sequence>(id, std::move(request), std::move(sampling), s_->model, s_->tokenizer, s_->defaults.eos, s_->context(), s_->kv_form);
   lock.lock();
   s_->inbox.push_back(std::move(made));
   return id;

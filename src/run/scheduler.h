@@ -34,12 +34,14 @@ struct SchedulerOptions {
   int64_t prefill_tokens = 2048;  // prompt tokens read in one pass (one longer prompt goes alone)
   int64_t max_kv_tokens = 0;      // prompt and answer tokens of all running sequences; 0: no limit
   int64_t max_context = 0;        // tokens of one sequence; 0: the model's own limit
+  std::string kv_cache = "auto";  // what keys and values are kept in: nn/kv_cache.h
   template <class V>
   void fields(V& v) {
     v("max_running", max_running, "sequences that advance together");
     v("prefill_tokens", prefill_tokens, "prompt tokens read in one pass");
     v("max_kv_tokens", max_kv_tokens, "tokens in the caches of all running sequences; 0: no limit");
     v("max_context", max_context, "tokens of one sequence; 0: the model's limit");
+    v("kv_cache", kv_cache, "what keys and values are kept in: auto (as activations are), fp16 or int8");
   }
 };
 
@@ -65,7 +67,7 @@ struct SchedulerStats {
 
 class Scheduler {
  public:
-  // The model must outlive the scheduler. Without a tokenizer answers have ids only.
+  // The model must outlive the scheduler. Without a tokenizer answers have ids only. Error(usage) for an unknown kv_cache.
   Scheduler(const Model& model, std::optional<Tokenizer> tokenizer, GenerationDefaults defaults, SchedulerOptions options = {});
   ~Scheduler();
 
@@ -81,7 +83,7 @@ class Scheduler {
   Answer generate(GenerateRequest request);
 
   SchedulerStats stats() const;
-  int64_t kv_bytes() const;  // of the running sequences
+  int64_t kv_bytes() const;  // of the running sequences' caches, as allocated
   int64_t context() const;   // tokens a sequence may have
   const GenerationDefaults& defaults() const;
 

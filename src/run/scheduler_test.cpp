@@ -79,6 +79,22 @@ TEST(Scheduler, TheCacheLimitHoldsRequestsBack) {
   EXPECT_EQ(model.stack.rows, (Ids{3, 1, 1, 3, 1, 1, 1, 3, 1, 1, 1, 1}));
 }
 
+TEST(Scheduler, CachesAreKeptInTheFormThatIsAskedFor) {
+  int64_t bytes[3], i = 0;
+  for (const char* form : {"auto", "fp16", "int8"}) {
+    FakeModel model;
+    Scheduler scheduler(model, {}, {}, {.kv_cache = form});
+    scheduler.submit(request({3, 1, 4}, 3));
+    scheduler.step();
+    bytes[i++] = scheduler.kv_bytes();
+  }
+  EXPECT_EQ(bytes[0], 64 * 2 * 8);  // the fake's rows are one double for keys and one for values
+  EXPECT_EQ(bytes[1], 64 * 2 * 2);
+  EXPECT_EQ(bytes[2], 64 * 2 * (1 + 4));
+  FakeModel model;
+  EXPECT_THROW(Scheduler(model, {}, {}, {.kv_cache = "int4"}), Error);
+}
+
 TEST(Scheduler, ACacheThatBecameInvalidIsBuiltAnew) {
   FakeModel model;
   model.stack.switch_at = 6;

@@ -19,7 +19,7 @@ std::vector<int64_t> to_vector(const at::Tensor& ids) {
 }  // namespace
 
 Sequence::Sequence(int64_t id, GenerateRequest request, Sampling sampling, const Model& model, const std::optional<Tokenizer>& tokenizer,
-                   const std::vector<int64_t>& eos, int64_t max_tokens)
+                   const std::vector<int64_t>& eos, int64_t max_tokens, KvForm kv_form)
     : id_(id),
       prompt_(request.inputs.input_ids.size(0)),
       max_new_tokens_(std::min(request.max_new_tokens, max_tokens - prompt_)),
@@ -27,7 +27,7 @@ Sequence::Sequence(int64_t id, GenerateRequest request, Sampling sampling, const
       sampling_(std::move(sampling)),
       eos_(eos.begin(), eos.end()),
       ids_(to_vector(request_.inputs.input_ids)),
-      cache_(model.language().blocks()),
+      cache_(model.language().blocks(), kv_form),
       history_(ids_),
       stop_(request_.stop) {
   if (tokenizer) decoder_.emplace(*tokenizer);

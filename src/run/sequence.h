@@ -17,7 +17,7 @@ class Sequence {
  public:
   // eos: ids that end the answer. max_tokens: of prompt and answer.
   Sequence(int64_t id, GenerateRequest request, Sampling sampling, const Model& model, const std::optional<Tokenizer>& tokenizer,
-           const std::vector<int64_t>& eos, int64_t max_tokens);
+           const std::vector<int64_t>& eos, int64_t max_tokens, KvForm kv_form);
 
   int64_t id() const { return id_; }
   const std::vector<int64_t>& ids() const { return ids_; }  // prompt and answer so far

@@ -235,6 +235,7 @@ calibrate("a column of numbers", f"{table / 'texts.parquet'}:number", "texts.par
 c.bad("an output folder in use", "quantize", EXAMPLE, "--out", c.work / "full", says=["full"])
 c.check("the folder in use is untouched", (c.work / "full" / "x").read_text() == "mine")
 c.bad("an unwritable place", "quantize", EXAMPLE, "--out", "/proc/statera", says=["/proc"])
+c.bad("an unknown form of keys and values", "chat", EXAMPLE, "--prompt", "Hello", "--kv-cache", "int4", says=["int4", "int8"])
 c.bad("bench of nothing", "bench", says=["--preset"])
 c.bad("bench of an unknown preset", "bench", "--preset", "qwen2-vl-3b", says=["qwen2-vl-2b"])
 c.bad("bench of a picture for a text model", "bench", TINY / "llama", "--pp", "4", "--tg", "1", "--image", "64x64", says=["text only"])

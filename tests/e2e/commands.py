@@ -71,6 +71,7 @@ for case in sorted({k.split(".")[0] for k in header if "." in k}):
 ask = ["chat", EXAMPLE, "--image", PICTURES / "chart.png", "--prompt", "What is shown?", "--max-new-tokens", "8", "--temperature", "0"]
 one, two = c.good("chat answers", *ask), c.good("chat answers again", *ask)
 c.check("greedy answers repeat", one.stdout == two.stdout and one.stdout.strip(), one.stdout)
+c.good("chat with keys and values in 8 bits", *ask, "--kv-cache", "int8")
 r = c.good("chat as a conversation", "chat", EXAMPLE, "--max-new-tokens", "4", "--temperature", "0", stdin=f"/help\n/image {PICTURES / 'chart.png'}\nHello\n/reset\nAgain\n/exit\n")
 requests, answers = W / "requests.jsonl", W / "answers.jsonl"
 lines = [{"id": f"q{i}", "prompt": f"Question {i}", "max_new_tokens": 6} for i in range(5)]

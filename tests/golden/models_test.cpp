@@ -131,6 +131,54 @@ TEST_P(TinyCheckpoint, CachedDecodingEqualsAFullPass) {
   EXPECT_EQ(cache.length(), T);
 }
 
+// Rounds by the definition and keeps floats.
+class RoundedCache : public KvCache {
+ public:
+  RoundedCache(int64_t layers, KvForm to) : KvCache(layers), to_(to) {}
+  void append(int64_t layer, const at::Tensor& k, const at::Tensor& v) override { KvCache::append(layer, rounded(k), rounded(v)); }
+
+ private:
+  at::Tensor rounded(const at::Tensor& x) const {
+    if (to_ == KvForm::fp16) return x.to(at::kHalf).to(at::kFloat);
+    return fake_quantize(x.flatten(0, 1), ActQuant{8}).view_as(x);
+  }
+  KvForm to_;
+};
+
+TEST_P(TinyCheckpoint, ACacheOfFewerBitsGivesTheLogitsOfRoundedKeysAndValues) {
+  SafetensorsFile golden(tiny::golden_folder(GetParam()) + "/golden.safetensors");
+  const Model& model = *opened_.model;
+  const ModelInputs in = tiny::inputs(golden);
+  const at::Tensor whole = tiny::logits(model, in), positions = in.position_ids.defined() ? in.position_ids : model.positions(in).first;
+  const int64_t T = in.input_ids.size(0), head = T - 4, layers = model.language().blocks();
+  auto run = [&](ModelInputs part, int64_t begin, int64_t end, KvCache& cache) {
+    part.input_ids = in.input_ids.slice(0, begin, end);
+    part.position_ids = positions.slice(-1, begin, end);
+    part.bounds = one_sequence(end - begin);
+    Pass pass = make_pass(model, part);
+    pass.caches = {&cache};
+    return model.language().head(forward_hidden(model, part, pass), pass);
+  };
+  for (KvForm form : {KvForm::fp16, KvForm::int8}) {
+    KvCache cache(layers, form);
+    RoundedCache expected(layers, form);
+    const at::Tensor prompt = run(in, 0, head, cache);
+    EXPECT_LT(largest_difference(prompt, run(in, 0, head, expected)), 1e-5);
+    if (model.language().cache_valid(head, T)) {
+      EXPECT_GT(largest_difference(prompt, whole.slice(0, 0, head)), 0) << "nothing was rounded";
+    }
+    for (int64_t t = head; t < T; ++t) {
+      // From the same rows: float noise in one would be rounded to another code now and then.
+      RoundedCache same(layers, form);
+      for (int64_t layer = 0; layer < layers; ++layer) {
+        const auto [k, v] = cache.rows(layer, at::kFloat);
+        same.KvCache::append(layer, k, v);
+      }
+      EXPECT_LT(largest_difference(run({}, t, t + 1, cache), run({}, t, t + 1, same)), 1e-5) << t;
+    }
+  }
+}
+
 TEST_P(TinyCheckpoint, FoldingARandomScaleThroughEveryGroupLeavesTheLogitsUnchanged) {
   SafetensorsFile golden(tiny::golden_folder(GetParam()) + "/golden.safetensors");
   Model& model = *opened_.model;

@@ -14,6 +14,7 @@
 #include "eval/statistics.h"
 #include "eval/task.h"
 #include "eval/windows.h"
+#include "nn/kv_cache.h"
 #include "run/batch.h"
 #include "run/sampler.h"
 
@@ -116,6 +117,7 @@ std::vector<Json> measure(const TaskJob& job, const std::vector<Text>& texts, st
   }
   ModelInputs inputs = concatenate(parts);
   Pass pass = make_pass(job.model, inputs);
+  const std::vector<KvCache> caches = caches_for(pass, job.model.language().blocks(), parse_kv_form(job.limits.kv_cache));
   const at::Tensor h = forward_hidden(job.model, inputs, pass);
   std::vector<Json> out;
   for (size_t i = 0; i < pieces.size(); ++i) {
