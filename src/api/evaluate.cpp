@@ -19,6 +19,7 @@
 #include "base/strings.h"
 #include "eval/documents.h"
 #include "eval/task.h"
+#include "nn/kv_cache.h"
 #include "quant/sha256.h"
 
 namespace statera {
