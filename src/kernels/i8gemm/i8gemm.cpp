@@ -20,7 +20,7 @@ constexpr int64_t kUnit = 32;
 constexpr int64_t kColumns = kBlocks * kRowBlock;
 constexpr int kStrips = kBestRows / kColumns;  // that are at hand together
 constexpr int64_t kTileM = 256;    // rows of x that stay in the second-level cache with
-constexpr int64_t kPanelK = 2048;  // so much of k of them: 1 MiB. W is unpacked once for them
+constexpr int64_t kPanelK = 2048;  // so much of k of them: 512 KiB. W is unpacked once for them
 
 std::atomic<const Kernels*> forced{nullptr};
 
