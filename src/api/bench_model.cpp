@@ -47,9 +47,8 @@ void require_memory(const ModelType& type, const Json& config, const std::option
   double bytes = 0;
   const double width = dtype == at::kFloat ? 4 : 2;
   for (const auto& [path, site] : model->params.linears) {
-    const auto rounded = rounding ? rounding->layers.find(path) : std::map<std::string, QSpec>::const_iterator{};
-    const bool known = rounding && rounded != rounding->layers.end();
-    bytes += static_cast<double>(site->out) * static_cast<double>(site->in) * (known ? rounded->second.bits / 8.0 : width);
+    const bool rounded = rounding && rounding->layers.contains(path);
+    bytes += static_cast<double>(site->out) * static_cast<double>(site->in) * (rounded ? rounding->layers.at(path).bits / 8.0 : width);
   }
   for (const auto& [path, site] : model->params.tensors) {
     double n = width;

@@ -18,7 +18,7 @@ statera=${STATERA:-$root/build/release/statera}
 cp "$here"/{config,generation_config,preprocessor_config,video_preprocessor_config}.json "$work/base/"
 [ -e "$work/init" ] || "$statera" init "$work/base" --out "$work/init" --seed 1 --dtype fp32
 
-# What is where comes first: questions alone leave so small a model at guessing the commonest answer for a long time.
+# What is where comes first: started on questions, the model kept to the commonest answers (README.md).
 [ -e "$work/captions" ] || "$statera" finetune "$work/init" --out "$work/captions" --data "$work/world/captions.jsonl" \
   --train-vision --train-merger --train-language --train-embeddings --max-steps 3000 \
   --batch 32 --max-len 512 --lr 1e-3 --warmup-ratio 0.02 --schedule cosine --weight-decay 0.05 --max-grad-norm 1 --save-every 1000 --seed 1
