@@ -23,6 +23,11 @@ bool is_pickle(const std::string& name) {
   return ends_with_any(name, {".bin", ".bin.index.json", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy", ".npz", ".joblib"});
 }
 
+// What quantize and finetune say of the files they wrote: a copy would describe others, or stand in the way of the new one.
+bool is_record(const std::string& name) {
+  return name == "statera.json" || name == "report.json" || name == "report.html" || name == "run.json" || name == "log.jsonl";
+}
+
 }  // namespace
 
 SideFiles side_files(const std::string& source) {
@@ -30,10 +35,7 @@ SideFiles side_files(const std::string& source) {
   std::error_code ec;
   for (fs::directory_iterator it(source, ec), end; !ec && it != end; it.increment(ec)) {
     const std::string name = it->path().filename().string(), path = it->path().string();
-    // A copied statera.json or report would describe other files.
-    if (name.starts_with(".") || name == "config.json" || name == "statera.json" || name == "report.json" || name == "report.html" || is_weight(name) ||
-        !is_file(path))
-      continue;
+    if (name.starts_with(".") || name == "config.json" || is_record(name) || is_weight(name) || !is_file(path)) continue;
     const uint64_t bytes = file_size(path);
     if (is_pickle(name) || bytes > kMaxSideFile)
       out.left_out.push_back(name);

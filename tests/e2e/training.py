@@ -46,6 +46,15 @@ same = (W / "rough" / "model.safetensors").read_bytes() == (W / "calm" / "model.
 c.check("the same weights", same)
 c.check("two checkpoints are kept", sorted(p.name for p in (W / "calm").glob("checkpoint-*")) == ["checkpoint-21", "checkpoint-24"])
 r = c.good("what was trained answers", "chat", W / "calm", "--prompt", "What is number 3?", "--max-new-tokens", "8")
+c.good("a run from a trained model", "finetune", W / "calm", "--data", W / "talks.jsonl", "--max-steps", "2", "--batch", "2", "--progress", "off", "--out", W / "further")
+c.check("keeps its own records", len(losses(W / "further")) == 2 and json.loads((W / "further" / "run.json").read_text())["max_steps"] == 2)
+with open(W / "clips.jsonl", "w") as f:
+    for way in ("left", "right"):
+        clip = {"type": "video", "video": [str(PICTURES / pictures[2 + i % 2]) for i in range(4)], "sample_fps": 2.0}
+        f.write(json.dumps({"messages": [{"role": "user", "content": [clip, {"type": "text", "text": "Which way?"}]}, {"role": "assistant", "content": way}]}) + "\n")
+r = c.good("clips", "finetune", EXAMPLE, "--data", W / "clips.jsonl", "--max-steps", "12", "--batch", "2", "--lr", "1e-3", "--max-pixels", "16384", "--progress", "off",
+           "--out", W / "clips")
+c.check("are learnt from", losses(W / "clips")[-1] < 0.8 * losses(W / "clips")[0], losses(W / "clips"))
 c.good("names of the toolkit", "finetune", EXAMPLE, "--data", W / "talks.jsonl", "--output_dir", W / "named", "--max-steps", "1", "--tune_mm_llm", "True",
        "--tune_mm_vision", "False", "--no-tune-mm-mlp", "--mm_projector_lr", "1e-4", "--per_device_train_batch_size", "2", "--max_grad_norm", "1",
        "--report_to", "tensorboard", "--logging_dir", W / "board")

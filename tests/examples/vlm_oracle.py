@@ -163,6 +163,22 @@ def motion_answer(q, scene):
     return ways.get(m[1] or m[2], "nowhere")
 
 
+def told_whole(scene, answer):
+    """Whether a description holds everything of a grid, a chart or a table, in order."""
+    parts = [part.split() for part in re.split(r"[;,:]", answer)]
+    if scene["kind"] == "chart":
+        return [[b["label"], b["color"], str(b["value"])] for b in scene["bars"]] == parts
+    if scene["kind"] == "table":
+        return [list(map(str, row)) for row in [scene["columns"], *scene["rows"]]] == parts
+    wanted = []
+    for row in range(scene["rows"]):
+        wanted.append(["row", str(row + 1)])
+        for column in range(scene["columns"]):
+            found = [[c["color"], c["shape"]] for c in scene["cells"] if (c["row"] - 1, c["column"] - 1) == (row, column)]
+            wanted.append(found[0] if found else ["nothing"])
+    return wanted == parts
+
+
 def right(scene, question, answer, scenes):
     kind = scene["kind"]
     if kind == "shapes":
@@ -171,6 +187,8 @@ def right(scene, question, answer, scenes):
         except (Doubtful, ValueError, TypeError):  # no single object of that name; no JSON or no words where they should be
             return False
     if kind == "text":
-        return answer == scene["text"]
+        return answer == scene["text"] if "letter by letter" not in question and "Spell" not in question else list(scene["text"]) == answer.split()
+    if question in ("Describe the grid.", "Read the chart.", "Read the table."):
+        return told_whole(scene, answer)
     read = {"grid": grid_answer, "chart": chart_answer, "table": table_answer, "pair": compare_answer, "clip": motion_answer}[kind]
     return read(question, scene) == answer

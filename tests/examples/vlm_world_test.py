@@ -24,6 +24,8 @@ class VlmWorld(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.train = training(1, 700)
+        made = [(scene, vlm_items.description(scene, task, 1, i)) for i, (task, scene, _) in enumerate(cls.train)]
+        cls.described = [m for m in made if m[1]]
         cls.eval = {(task, split): list(vlm_items.evaluation_items(task, split, 1, 30)) for task in TASKS for split in ("clean", "hard")}
 
     def every_question(self):
@@ -32,6 +34,8 @@ class VlmWorld(unittest.TestCase):
                 yield scene, question.removesuffix(vlm_items.SHORT), answer
         for made in self.eval.values():
             yield from made
+        for scene, described in self.described:
+            yield scene, *described
 
     def test_every_answer_is_what_the_oracle_finds(self):
         wrong, count = [], 0
@@ -40,7 +44,17 @@ class VlmWorld(unittest.TestCase):
             if not right(scene, question, answer, scenes):
                 wrong.append((question, answer, scene))
         self.assertEqual(wrong[:2], [])
-        self.assertGreater(count, 1700)
+        self.assertGreater(count, 2700)
+
+    def test_descriptions_are_of_every_kind_but_several_pictures(self):
+        self.assertEqual({scene["kind"] for scene, _ in self.described}, {"shapes", "grid", "text", "chart", "table"})
+        self.assertFalse(right(*self.other_description("chart"), scenes))
+        self.assertFalse(right(*self.other_description("grid"), scenes))
+
+    def other_description(self, kind):
+        """A scene with what is true of another one."""
+        (scene, _), (_, (question, answer)) = [d for d in self.described if d[0]["kind"] == kind][:2]
+        return scene, question, answer
 
     def test_the_oracle_refuses_wrong_answers(self):
         refused = Counter()
@@ -74,7 +88,7 @@ class VlmWorld(unittest.TestCase):
     def test_pictures_fit_patches_and_objects_lie_inside_and_apart(self):
         for scene, _, _ in self.every_question():
             for picture in scenes.pictures_of(scene):
-                self.assertTrue(picture["w"] % 32 == 0 and picture["h"] % 32 == 0 and max(picture["w"], picture["h"]) <= 160)
+                self.assertTrue(picture["w"] % 16 == 0 and picture["h"] % 16 == 0 and max(picture["w"], picture["h"]) <= 160)
                 objects = picture.get("objects", [])
                 for i, o in enumerate(objects):
                     left, top, right_, bottom = scenes.extent(o)

@@ -104,7 +104,7 @@ def draw_table(image, scene):
         pen.line([(round(i * cell_w), 0), (round(i * cell_w), h)], fill=LINE)
     for r, line in enumerate(lines):
         for c, cell in enumerate(line):
-            centred(pen, (c + 0.5) * cell_w, (r + 0.5) * cell_h, str(cell), "bold" if r == 0 or c == 0 else "sans", 13)
+            centred(pen, (c + 0.5) * cell_w, (r + 0.5) * cell_h, str(cell), "bold" if r == 0 or c == 0 else "sans", 11)
 
 
 def disturb(image, how):

@@ -63,9 +63,9 @@ def count(rng, scene):
 def side(a, b):
     """Where a lies from b, where that is plain; else None."""
     dx, dy = a["x"] - b["x"], a["y"] - b["y"]
-    if abs(dx) >= 12 and abs(dx) >= 1.6 * abs(dy):
+    if abs(dx) >= 8 and abs(dx) >= 1.6 * abs(dy):
         return "left" if dx < 0 else "right"
-    if abs(dy) >= 12 and abs(dy) >= 1.6 * abs(dx):
+    if abs(dy) >= 8 and abs(dy) >= 1.6 * abs(dx):
         return "above" if dy < 0 else "below"
     return None
 
@@ -103,7 +103,7 @@ def caption(rng, scene):
         if where in ("above", "below") and a["y"] > b["y"]:
             a, b, where = b, a, "above"
         return (question, f"{article(named(a))} {spoken(where)} {article(named(b))}") if where else None
-    if len(objects) > 4 or any(q["x"] - p["x"] < 6 for p, q in zip(objects, objects[1:])):
+    if len(objects) > 4 or any(q["x"] - p["x"] < 4 for p, q in zip(objects, objects[1:])):
         return None
     return question, "from left to right: " + ", ".join(article(named(o)) for o in objects)
 

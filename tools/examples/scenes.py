@@ -1,7 +1,7 @@
 """Scenes of tiny-vlm: what a picture holds, as plain dictionaries. Standard library only; draw.py turns them into pixels, questions.py
 into questions.
 
-A scene has kind, w, h (multiples of 32), background [r, g, b], mess (see `mess`), and by kind
+A scene has kind, w, h (multiples of 16), background [r, g, b], mess (see `mess`), and by kind
     shapes  objects: [{shape, color, rgb, x, y, size, angle}], centres and diameters in pixels
     grid    rows, columns, cells: [{row, column, shape, color, rgb}], counted from 1
     text    text, font, points, x, y, rgb
@@ -18,7 +18,8 @@ COLORS = {"red": (214, 40, 40), "green": (40, 150, 60), "blue": (40, 80, 205), "
 BACKGROUNDS = ((255, 255, 255), (232, 232, 232), (250, 244, 225), (222, 236, 250))
 # Pairs, and a font below, that are never seen in training nor in clean evaluation.
 UNSEEN = {("star", "green"), ("heart", "blue"), ("cross", "orange"), ("ring", "purple"), ("triangle", "pink"), ("diamond", "red")}
-SIZES = ((96, 96), (128, 96), (96, 128), (128, 128), (160, 128), (128, 160))
+SIZES = ((64, 64), (80, 64), (64, 80), (80, 80), (96, 80), (80, 96))
+ROOMY = ((80, 80), (96, 80), (80, 96))
 COLUMN_NAMES, ROW_NAMES = "age days hits miles points wins".split(), "Ann Ben Cleo Dan Eva Finn Gus Hal".split()
 WORDS = ("apple bank bear bell bird blue boat bread bus cafe cake car cat chair city clock cloud coat corn cup desk dog door duck "
          "eagle east exit farm fast fire fish flag food fork frog game gate girl gold green hand help hill home horse hotel house ice "
@@ -86,7 +87,7 @@ def extent(o):
     return o["x"] + min(xs), o["y"] + min(ys), o["x"] + max(xs), o["y"] + max(ys)
 
 
-def apart(a, b, gap=4):
+def apart(a, b, gap=3):
     (l1, t1, r1, b1), (l2, t2, r2, b2) = extent(a), extent(b)
     return r1 + gap <= l2 or r2 + gap <= l1 or b1 + gap <= t2 or b2 + gap <= t1
 
@@ -94,9 +95,9 @@ def apart(a, b, gap=4):
 def placed(rng, scene, o, hard):
     """The object with size, angle and a free place, or None."""
     o["angle"] = rng.randrange(-18, 19) if hard else 0
-    o["size"] = rng.randrange(14, 24) if hard else rng.randrange(22, 40)
+    o["size"] = rng.randrange(12, 18) if hard else rng.randrange(16, 29)
     for _ in range(40):
-        o["x"], o["y"] = rng.randrange(12, scene["w"] - 12), rng.randrange(12, scene["h"] - 12)
+        o["x"], o["y"] = rng.randrange(8, scene["w"] - 8), rng.randrange(8, scene["h"] - 8)
         left, top, right, bottom = extent(o)
         if left >= 2 and top >= 2 and right <= scene["w"] - 2 and bottom <= scene["h"] - 2 and all(apart(o, p) for p in scene["objects"]):
             return o
@@ -114,7 +115,7 @@ def shapes(rng, hard, count=None, seen_only=True):
 
 def crowd(rng, hard, seen_only=True):
     """A few kinds of objects, many times: for counting."""
-    scene = canvas(rng, "shapes", hard, objects=[])
+    scene = canvas(rng, "shapes", hard, ROOMY, objects=[])
     kinds = [dressed(rng, hard, seen_only) for _ in range(rng.choice((1, 2, 2)))]
     for _ in range(rng.randrange(1, 8)):
         o = placed(rng, scene, dict(rng.choice(kinds)), hard)
@@ -125,7 +126,7 @@ def crowd(rng, hard, seen_only=True):
 
 def grid(rng, hard, seen_only=True):
     rows, columns = rng.choice(((2, 2), (2, 3), (3, 2), (3, 3), (3, 3)))
-    scene = canvas(rng, "grid", hard, ((128, 128), (160, 128), (128, 160)), rows=rows, columns=columns, cells=[])
+    scene = canvas(rng, "grid", hard, ROOMY, rows=rows, columns=columns, cells=[])
     places = [(r + 1, c + 1) for r in range(rows) for c in range(columns)]
     for row, column in rng.sample(places, rng.randrange(2, min(6, len(places)) + 1)):
         scene["cells"].append({"row": row, "column": column, **dressed(rng, hard, seen_only)})
@@ -134,9 +135,9 @@ def grid(rng, hard, seen_only=True):
 
 def text(rng, hard, line, seen_only=True):
     """One line of text somewhere in the picture."""
-    scene = canvas(rng, "text", hard, ((128, 64), (128, 96), (160, 64), (160, 96)), text=line)
+    scene = canvas(rng, "text", hard, ((96, 32), (112, 32)), text=line)
     longest = int(1.45 * (scene["w"] - 12) / max(len(line), 3))  # letters are up to 0.7 of a point wide
-    scene["points"] = max(11, min(longest, 15 if hard else 26) - rng.randrange(0, 5))
+    scene["points"] = max(11, min(longest, 15 if hard else 20) - rng.randrange(0, 4))
     scene["font"] = rng.choice(FONTS) if seen_only else UNSEEN_FONT
     scene["x"], scene["y"] = rng.random(), rng.random()  # share of the free room left of and above it
     scene["rgb"] = jitter(rng, rng.choice(((0, 0, 0), (40, 40, 40), (150, 20, 20), (20, 50, 150), (20, 100, 40))), 10)
@@ -158,7 +159,7 @@ def number(rng, hard, seen_only=True):
 
 def chart(rng, hard):
     labels = rng.choice(("ABCDE", "PQRST", "XYZUV", "12345"))[:rng.randrange(2, 6 if hard else 5)]
-    scene = canvas(rng, "chart", hard, ((128, 128), (160, 128)), lying=hard and rng.random() < 0.5, lines=not hard or rng.random() < 0.5)
+    scene = canvas(rng, "chart", hard, ((96, 96), (112, 96)), lying=hard and rng.random() < 0.5, lines=not hard or rng.random() < 0.5)
     colors = rng.sample(list(COLORS), len(labels)) if rng.random() < 0.7 else [rng.choice(list(COLORS))] * len(labels)
     scene["bars"] = [{"label": label, "value": rng.randrange(1, 11), "color": color, "rgb": jitter(rng, COLORS[color], 12 if hard else 5)}
                      for label, color in zip(labels, colors)]
@@ -166,8 +167,8 @@ def chart(rng, hard):
 
 
 def table(rng, hard):
-    scene = canvas(rng, "table", hard, ((160, 96), (160, 128)), columns=rng.sample(COLUMN_NAMES, 2 if not hard else rng.randrange(1, 3)))
-    names = rng.sample(ROW_NAMES, rng.randrange(2, 5 if scene["h"] == 128 else 4))
+    scene = canvas(rng, "table", hard, ((144, 64), (144, 80)), columns=rng.sample(COLUMN_NAMES, 2 if not hard else rng.randrange(1, 3)))
+    names = rng.sample(ROW_NAMES, rng.randrange(2, 5 if scene["h"] == 80 else 4))
     scene["rows"] = [[name] + [rng.randrange(100) for _ in scene["columns"]] for name in names]
     return scene
 
@@ -198,7 +199,7 @@ def pair(rng, hard, seen_only=True):
     elif change == "moved":
         o = second["objects"].pop(which)
         there = placed(rng, second, dict(o), hard)
-        if not there or math.hypot(there["x"] - o["x"], there["y"] - o["y"]) < 24:
+        if not there or math.hypot(there["x"] - o["x"], there["y"] - o["y"]) < 16:
             return None
         there.update(size=o["size"], angle=o["angle"])
         left, top, right, bottom = extent(there)
@@ -219,28 +220,34 @@ def pair(rng, hard, seen_only=True):
 WAYS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1), "nowhere": (0, 0)}
 
 
+def moved_by(o, dx, dy):
+    return dict(o, x=round(o["x"] + dx, 2), y=round(o["y"] + dy, 2))
+
+
 def clip(rng, hard, seen_only=True):
     """4 or 6 pictures of one object that moves, among others that do not."""
     n, way = rng.choice((4, 4, 4, 6)), rng.choice(list(WAYS))
-    base = canvas(rng, "shapes", hard, ((96, 96), (128, 96), (96, 128)), objects=[])
+    base = canvas(rng, "shapes", hard, ((64, 64), (80, 64), (64, 80)), objects=[])
     for _ in range(rng.choice((1, 1, 2, 3)) if hard else rng.choice((1, 1, 2))):
         o = placed(rng, base, dressed(rng, hard, seen_only), hard)
         if o:
             base["objects"].append(o)
     if not base["objects"]:
         return None
-    dx, dy = WAYS[way]
-    step = rng.randrange(36 if hard else 44, 64) / (n - 1)
-    pictures = []
-    for i in range(n):
-        moved = dict(base["objects"][0])
-        moved["x"] = round(moved["x"] + dx * step * (i - (n - 1) / 2), 2)
-        moved["y"] = round(moved["y"] + dy * step * (i - (n - 1) / 2), 2)
-        left, top, right, bottom = extent(moved)
-        if left < 1 or top < 1 or right > base["w"] - 1 or bottom > base["h"] - 1 or not all(apart(moved, p, 2) for p in base["objects"][1:]):
-            return None
-        pictures.append(dict(base, objects=[moved] + base["objects"][1:], mess=mess(rng, hard)))
-    return {"kind": "clip", "w": base["w"], "h": base["h"], "pictures": pictures, "moving": 0, "way": way}
+    step = rng.randrange(20 if hard else 24, 36) / (n - 1)
+    shifts = [(WAYS[way][0] * step * (i - (n - 1) / 2), WAYS[way][1] * step * (i - (n - 1) / 2)) for i in range(n)]
+    first, *still = base["objects"]
+
+    def free(o):
+        left, top, right, bottom = extent(o)
+        return left >= 1 and top >= 1 and right <= base["w"] - 1 and bottom <= base["h"] - 1 and all(apart(o, p, 2) for p in still)
+    for _ in range(200):  # as likely to find room on the move as standing still
+        track = [moved_by(first, *shift) for shift in shifts]
+        if all(map(free, track)):
+            pictures = [dict(base, objects=[o] + still, mess=mess(rng, hard)) for o in track]
+            return {"kind": "clip", "w": base["w"], "h": base["h"], "pictures": pictures, "moving": 0, "way": way}
+        first = dict(first, x=rng.randrange(8, base["w"] - 8), y=rng.randrange(8, base["h"] - 8))
+    return None
 
 
 def pictures_of(scene):

@@ -3,11 +3,14 @@ import json
 
 import scenes
 from common import draw_until, is_held_out, shares, stream
+from descriptions import DESCRIPTIONS, spelled
 from questions import ABOUT_OBJECTS, TASKS
 
 FPS = 2.0  # of clips: how many of their pictures make a second
 # Scenes with something that training never shows: a pair of shape and colour, a font.
 WITH_UNSEEN = (scenes.shapes, scenes.crowd, scenes.grid, scenes.pair, scenes.clip, scenes.word, scenes.number)
+HARD = 0.3  # share of hard drawings in training
+MOST_MORE = {"shapes": 6, "grid": 4, "chart": 4, "table": 4}  # questions asked besides the first; 1 about other scenes
 LONG = ("caption", "box")  # so many tokens an answer that, asked as often as others, they would be most of what training looks at
 SHORT = "\nAnswer the question using a single word or phrase."  # what `statera eval` adds by default
 
@@ -31,27 +34,40 @@ def key_of(made):
     return json.dumps([scenes.content_of(made[0]), made[1]], sort_keys=True)
 
 
+def more_about(task, scene, rng):
+    """Another question about the scene and its answer, or None."""
+    if scene["kind"] == "text":
+        return spelled(rng, scene)
+    if scene["kind"] != "shapes":
+        return TASKS[task][1](rng, scene)
+    other = rng.choice(list(ABOUT_OBJECTS))
+    return None if other in LONG and rng.random() > 0.15 else ABOUT_OBJECTS[other](rng, scene)
+
+
 def training_item(task, seed, index, held_out=False):
-    """A scene, clean or hard, and one to four questions with answers about it; held_out: one for validation."""
+    """A scene, clean or hard, and one to seven questions with answers about it; held_out: one for validation."""
     rng = stream(seed, "validation" if held_out else "train", task, index)
-    scene, question, answer = make_item(task, rng, rng.random() < 0.5, held_out)
+    scene, question, answer = make_item(task, rng, rng.random() < HARD, held_out)
     asked = {question: answer}
-    if scene["kind"] == "shapes":
-        for other in rng.sample(list(ABOUT_OBJECTS), rng.randrange(0, 4)):
-            if other in LONG and rng.random() > 0.15:
-                continue
-            made = ABOUT_OBJECTS[other](rng, scene)
-            if made and made[1] is not None:
-                asked.setdefault(*made)
+    for _ in range(rng.randrange(0, MOST_MORE.get(scene["kind"], 1) + 1)):
+        made = more_about(task, scene, rng)
+        if made and made[1] is not None:
+            asked.setdefault(*made)
     short = rng.random() < 0.25
     return scene, [(q + SHORT if short and a and len(a) < 20 else q, a) for q, a in asked.items()]
+
+
+def description(scene, task, seed, index):
+    """Question and answer that tell the scene of a training picture whole; None where nothing does."""
+    made = scene["kind"] in DESCRIPTIONS and DESCRIPTIONS[scene["kind"]](stream(seed, "descriptions", task, index), scene)
+    return made if made and made[1] is not None else None
 
 
 def training_line(task, scene, turns, names):
     """LLaVA's form for pictures; messages for clips, where a list of frames has no form in LLaVA's."""
     if scene["kind"] == "clip":
-        content = [{"type": "video", "video": names, "sample_fps": FPS}, {"type": "text", "text": turns[0][0]}]
-        messages = [{"role": "user", "content": content}, {"role": "assistant", "content": turns[0][1]}]
+        messages = [{"role": role, "content": said} for turn in turns for role, said in zip(("user", "assistant"), turn)]
+        messages[0]["content"] = [{"type": "video", "video": names, "sample_fps": FPS}, {"type": "text", "text": turns[0][0]}]
         return {"task": task, "messages": messages}
     marks = "<image>\n" * len(names)
     said = []

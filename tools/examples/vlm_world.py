@@ -1,4 +1,5 @@
-"""The material of tiny-vlm: pictures with train.jsonl and validation.jsonl (conversations), captions.jsonl (of the objects in training pictures), and eval/TASK.clean.jsonl, eval/TASK.hard.jsonl (questions for
+"""The material of tiny-vlm: pictures with train.jsonl and validation.jsonl (conversations),
+descriptions.jsonl (training pictures told whole), and eval/TASK.clean.jsonl, eval/TASK.hard.jsonl (questions for
 `statera eval --tasks vqa --prompt '{question}'`, pictures inside as data: URIs). Needs Pillow; the same seed and the same Pillow give
 the same bytes.
 
@@ -12,12 +13,13 @@ from pathlib import Path
 
 import draw
 import scenes
-from common import read_weights, stream, write_lines
-from questions import TASKS, caption
-from vlm_items import FPS, evaluation_items, training_item, training_line, training_order
+from common import read_weights, write_lines
+from questions import TASKS
+from vlm_items import FPS, description, evaluation_items, training_item, training_line, training_order
 
 HERE = Path(__file__).parent
 PER_FOLDER = 1000
+EASY = 22  # letters of an answer
 
 
 def names_of(folder, number, scene):
@@ -27,6 +29,7 @@ def names_of(folder, number, scene):
 
 
 def write_training_item(job):
+    """The conversation about a picture, and the one that tells it whole (None: nothing does); the picture is written."""
     out, folder, task, seed, index, number = job
     scene, turns = training_item(task, seed, index, held_out=folder == "validation")
     names = names_of(folder, number, scene)
@@ -34,26 +37,30 @@ def write_training_item(job):
         path = out / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(draw.png(picture))
-    return training_line(task, scene, turns, names)
-
-
-def caption_line(job):
-    """What a training picture of objects shows, as a conversation of its own; None for others."""
-    task, seed, index, number = job
-    scene, _ = training_item(task, seed, index)
-    made = scene["kind"] == "shapes" and caption(stream(seed, "captions", task, index), scene)
-    return training_line("caption", scene, [made], names_of("train", number, scene)) if made and made[1] is not None else None
-
-
-def captions(out, seed, count, weights, pool):
-    jobs = ((task, seed, index, number) for number, (task, index) in enumerate(training_order(seed, count, weights)))
-    write_lines(out / "captions.jsonl", (line for line in pool.map(caption_line, jobs, chunksize=64) if line))
+    whole = description(scene, task, seed, index)
+    return training_line(task, scene, turns, names), whole and training_line("description", scene, [whole], names)
 
 
 def conversations(out, folder, seed, count, weights, pool):
-    """folder.jsonl, with its pictures in folder/."""
+    """folder.jsonl, with its pictures in folder/; descriptions.jsonl for training."""
     jobs = ((out, folder, task, seed, index, number) for number, (task, index) in enumerate(training_order(seed, count, weights)))
-    write_lines(out / f"{folder}.jsonl", pool.map(write_training_item, jobs, chunksize=64))
+    told = []
+
+    def lines():
+        for line, whole in pool.map(write_training_item, jobs, chunksize=64):
+            yield line
+            told.append(whole)
+    write_lines(out / f"{folder}.jsonl", lines())
+    if folder == "train":
+        write_lines(out / "descriptions.jsonl", easy_first([line for line in told if line]))
+
+
+def easy_first(lines):
+    """Short answers (one object, two bars, a few letters) make the first quarter, the others and the rest of those follow mixed as they were."""
+    easy = [line for line in lines if len(line["conversations"][1]["value"]) <= EASY and ";" not in line["conversations"][1]["value"]]
+    easy = easy[:len(lines) // 4]
+    begun = set(map(id, easy))
+    return easy + [line for line in lines if id(line) not in begun]
 
 
 def data_uri(picture):
@@ -88,7 +95,6 @@ def main():
     out, weights = Path(args.out), read_weights(args.mixture, TASKS)
     with ProcessPoolExecutor(args.jobs) as pool:
         conversations(out, "train", args.seed, args.train, weights, pool)
-        captions(out, args.seed, args.train, weights, pool)
         conversations(out, "validation", args.seed, args.validation, weights, pool)
         jobs = [(out, task, split, args.seed, args.eval) for task in TASKS for split in ("clean", "hard")]
         list(pool.map(write_evaluation, jobs))
