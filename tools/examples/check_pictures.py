@@ -70,11 +70,26 @@ class Pictures(unittest.TestCase):
 
     def test_text_is_whole(self):
         for picture in self.pictures(kind="text"):
+            if picture["pitch"]:
+                continue
             wide = dict(picture, w=picture["w"] + 64, mess=None)
             drawn = [ImageChops.difference(rendered(p), Image.new("RGB", (p["w"], p["h"]), tuple(p["background"]))).getbbox()
                      for p in (dict(picture, mess=None), dict(wide, x=0))]
             self.assertEqual(drawn[0][2] - drawn[0][0], drawn[1][2] - drawn[1][0], picture["text"])
             self.assertTrue(drawn[0][0] > 0 and drawn[0][1] > 0 and drawn[0][2] < picture["w"] and drawn[0][3] < picture["h"], picture["text"])
+
+    def test_spaced_letters_stand_in_squares_of_their_own(self):
+        seen = 0
+        for picture in self.pictures(hard=False, kind="text"):
+            pitch, image = picture["pitch"], rendered(picture)
+            if not pitch:
+                continue
+            seen += 1
+            blank = Image.new("RGB", image.size, tuple(picture["background"]))
+            inked = [ImageChops.difference(image, blank).crop((x, y, x + pitch, y + pitch)).getbbox() is not None
+                     for y in range(0, picture["h"], pitch) for x in range(0, picture["w"], pitch)]
+            self.assertEqual(sum(inked), len(picture["text"]), picture)
+        self.assertGreater(seen, 3)
 
     def test_bars_are_as_high_as_they_say(self):
         for picture in self.pictures(hard=False, kind="chart"):

@@ -20,7 +20,7 @@ def spelled(rng, scene):
 
 
 def text(rng, scene):
-    return spelled(rng, scene) if rng.random() < 0.7 else (rng.choice(("What does it say?", "What is written here?")), scene["text"])
+    return spelled(rng, scene) if scene["pitch"] or rng.random() < 0.7 else (rng.choice(("What does it say?", "What is written here?")), scene["text"])
 
 
 def chart(rng, scene):

@@ -68,9 +68,20 @@ def draw_grid(image, scene):
 def draw_text(image, scene):
     pen, face = ImageDraw.Draw(image), font(scene["font"], scene["points"])
     left, top, right, bottom = pen.textbbox((0, 0), scene["text"], font=face)
-    x = 4 + scene["x"] * max(0, scene["w"] - 8 - (right - left)) - left
-    y = 4 + scene["y"] * max(0, scene["h"] - 8 - (bottom - top)) - top
-    pen.text((round(x), round(y)), scene["text"], font=face, fill=tuple(scene["rgb"]))
+    if scene["pitch"]:
+        return draw_spaced(image, scene)
+    free = lambda share, room: round(share * max(0, room) // scene["step"] * scene["step"])
+    x = 4 + free(scene["x"], scene["w"] - 8 - (right - left)) - left
+    y = 4 + free(scene["y"], scene["h"] - 8 - (bottom - top)) - top
+    pen.text((x, y), scene["text"], font=face, fill=tuple(scene["rgb"]))
+
+
+def draw_spaced(image, scene):
+    pen, pitch, line = ImageDraw.Draw(image), scene["pitch"], scene["text"]
+    column = int(scene["x"] * (scene["w"] // pitch - len(line) + 1))
+    row = int(scene["y"] * (scene["h"] // pitch))
+    for i, letter in enumerate(line, column):
+        centred(pen, (i + 0.5) * pitch, (row + 0.5) * pitch, letter, scene["font"], min(scene["points"], 14), tuple(scene["rgb"]))
 
 
 def draw_chart(image, scene):

@@ -4,7 +4,7 @@ into questions.
 A scene has kind, w, h (multiples of 16), background [r, g, b], mess (see `mess`), and by kind
     shapes  objects: [{shape, color, rgb, x, y, size, angle}], centres and diameters in pixels
     grid    rows, columns, cells: [{row, column, shape, color, rgb}], counted from 1
-    text    text, font, points, x, y, rgb
+    text    text, font, points, x, y, step, pitch, rgb: of spaced text (pitch > 0) each letter stands in the middle of a square of that side
     chart   bars: [{label, value, color, rgb}], lying, lines
     table   columns: names, rows: [[name, number, ...]]
     pair    pictures: [scene, scene], change
@@ -12,6 +12,7 @@ A scene has kind, w, h (multiples of 16), background [r, g, b], mess (see `mess`
 """
 import math
 
+PATCH = 8
 SHAPES = "circle square triangle star diamond cross ring heart".split()
 COLORS = {"red": (214, 40, 40), "green": (40, 150, 60), "blue": (40, 80, 205), "yellow": (245, 205, 40), "orange": (245, 130, 30),
           "purple": (125, 50, 165), "pink": (245, 140, 190), "black": (25, 25, 25)}
@@ -92,12 +93,19 @@ def apart(a, b, gap=3):
     return r1 + gap <= l2 or r2 + gap <= l1 or b1 + gap <= t2 or b2 + gap <= t1
 
 
+def somewhere(rng, scene, hard):
+    """A place for a centre; in clean scenes on corners of the model's patches, so that a shape cuts them in few ways."""
+    if hard:
+        return rng.randrange(8, scene["w"] - 8), rng.randrange(8, scene["h"] - 8)
+    return PATCH * rng.randrange(1, scene["w"] // PATCH), PATCH * rng.randrange(1, scene["h"] // PATCH)
+
+
 def placed(rng, scene, o, hard):
     """The object with size, angle and a free place, or None."""
     o["angle"] = rng.randrange(-18, 19) if hard else 0
-    o["size"] = rng.randrange(12, 18) if hard else rng.randrange(16, 29)
+    o["size"] = rng.randrange(12, 18) if hard else rng.choice((16, 20, 24, 28))
     for _ in range(40):
-        o["x"], o["y"] = rng.randrange(8, scene["w"] - 8), rng.randrange(8, scene["h"] - 8)
+        o["x"], o["y"] = somewhere(rng, scene, hard)
         left, top, right, bottom = extent(o)
         if left >= 2 and top >= 2 and right <= scene["w"] - 2 and bottom <= scene["h"] - 2 and all(apart(o, p) for p in scene["objects"]):
             return o
@@ -128,7 +136,7 @@ def grid(rng, hard, seen_only=True):
     rows, columns = rng.choice(((2, 2), (2, 3), (3, 2), (3, 3), (3, 3)))
     scene = canvas(rng, "grid", hard, ROOMY, rows=rows, columns=columns, cells=[])
     places = [(r + 1, c + 1) for r in range(rows) for c in range(columns)]
-    for row, column in rng.sample(places, rng.randrange(2, min(6, len(places)) + 1)):
+    for row, column in rng.sample(places, rng.randrange(2, len(places) + 1)):
         scene["cells"].append({"row": row, "column": column, **dressed(rng, hard, seen_only)})
     return scene
 
@@ -137,9 +145,11 @@ def text(rng, hard, line, seen_only=True):
     """One line of text somewhere in the picture."""
     scene = canvas(rng, "text", hard, ((96, 32), (112, 32)), text=line)
     longest = int(1.45 * (scene["w"] - 12) / max(len(line), 3))  # letters are up to 0.7 of a point wide
-    scene["points"] = max(11, min(longest, 15 if hard else 20) - rng.randrange(0, 4))
+    scene["points"] = max(11, min(longest, 15 if hard else 18) - rng.choice(range(4) if hard else (0, 2, 4)))
     scene["font"] = rng.choice(FONTS) if seen_only else UNSEEN_FONT
     scene["x"], scene["y"] = rng.random(), rng.random()  # share of the free room left of and above it
+    scene["step"] = 1 if hard else PATCH  # where it begins is a multiple of this
+    scene["pitch"] = 2 * PATCH if not hard and rng.random() < 0.4 and 2 * PATCH * len(line) <= scene["w"] else 0
     scene["rgb"] = jitter(rng, rng.choice(((0, 0, 0), (40, 40, 40), (150, 20, 20), (20, 50, 150), (20, 100, 40))), 10)
     return scene
 
@@ -246,7 +256,8 @@ def clip(rng, hard, seen_only=True):
         if all(map(free, track)):
             pictures = [dict(base, objects=[o] + still, mess=mess(rng, hard)) for o in track]
             return {"kind": "clip", "w": base["w"], "h": base["h"], "pictures": pictures, "moving": 0, "way": way}
-        first = dict(first, x=rng.randrange(8, base["w"] - 8), y=rng.randrange(8, base["h"] - 8))
+        x, y = somewhere(rng, base, hard)
+        first = dict(first, x=x, y=y)
     return None
 
 

@@ -3,7 +3,7 @@ descriptions.jsonl (training pictures told whole), and eval/TASK.clean.jsonl, ev
 `statera eval --tasks vqa --prompt '{question}'`, pictures inside as data: URIs). Needs Pillow; the same seed and the same Pillow give
 the same bytes.
 
-    python tools/examples/vlm_world.py --out DIR --train 240000 --eval 150
+    python tools/examples/vlm_world.py --out DIR --train 120000 --eval 150
 """
 import argparse
 import base64
@@ -19,13 +19,17 @@ from vlm_items import FPS, description, evaluation_items, training_item, trainin
 
 HERE = Path(__file__).parent
 PER_FOLDER = 1000
-EASY = 22  # letters of an answer
 
 
 def names_of(folder, number, scene):
     """Of its pictures, below the folder of the world."""
     several = scene["kind"] in ("pair", "clip")
     return [f"{folder}/{number // PER_FOLDER:03}/{number:06}{'abcdefgh'[i] if several else ''}.png" for i in range(len(scenes.pictures_of(scene)))]
+
+
+def level(scene):
+    """When training sees its description: first objects, then letters that stand in few places and are told one by one, then all others."""
+    return 0 if scene["kind"] == "grid" else 1 if scene.get("pitch") else 2
 
 
 def write_training_item(job):
@@ -38,7 +42,7 @@ def write_training_item(job):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(draw.png(picture))
     whole = description(scene, task, seed, index)
-    return training_line(task, scene, turns, names), whole and training_line("description", scene, [whole], names)
+    return training_line(task, scene, turns, names), whole and (level(scene), training_line("description", scene, [whole], names))
 
 
 def conversations(out, folder, seed, count, weights, pool):
@@ -52,15 +56,7 @@ def conversations(out, folder, seed, count, weights, pool):
             told.append(whole)
     write_lines(out / f"{folder}.jsonl", lines())
     if folder == "train":
-        write_lines(out / "descriptions.jsonl", easy_first([line for line in told if line]))
-
-
-def easy_first(lines):
-    """Short answers (one object, two bars, a few letters) make the first quarter, the others and the rest of those follow mixed as they were."""
-    easy = [line for line in lines if len(line["conversations"][1]["value"]) <= EASY and ";" not in line["conversations"][1]["value"]]
-    easy = easy[:len(lines) // 4]
-    begun = set(map(id, easy))
-    return easy + [line for line in lines if id(line) not in begun]
+        write_lines(out / "descriptions.jsonl", (line for _, line in sorted(filter(None, told), key=lambda pair: pair[0])))
 
 
 def data_uri(picture):

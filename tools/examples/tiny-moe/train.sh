@@ -18,7 +18,7 @@ statera=${STATERA:-$root/build/release/statera}
 cp "$here"/{config,generation_config}.json "$work/base/"
 [ -e "$work/init" ] || "$statera" init "$work/base" --out "$work/init" --seed 1 --dtype fp32
 
-[ -e "$work/tiny-moe" ] || "$statera" finetune "$work/init" --out "$work/tiny-moe" --data "$work/world/train.jsonl" \
+[ -e "$work/tiny-moe/config.json" ] || "$statera" finetune "$work/init" --out "$work/tiny-moe" --data "$work/world/train.jsonl" \
   --eval-data "$work/world/validation.jsonl" --train-language --train-embeddings --max-steps "$steps" \
   --batch 64 --lanes 2 --max-len 256 --lr 2e-3 --warmup-ratio 0.02 --schedule cosine --weight-decay 0.05 --max-grad-norm 1 --router-aux-loss-coef 0.001 \
   --eval-every 1000 --save-every 1000 --seed 1 --save-dtype bf16
