@@ -16,7 +16,7 @@ class Doubtful(Exception):
 def matching(objects, words):
     """Objects with every shape and colour that the words name; a plural counts as its singular."""
     words = re.sub(r"crosses", "cross", words)
-    named = re.findall(rf"\b({COLOR}|{SHAPE})s?\b", words)
+    named = re.findall(rf"\b({COLOR}|{SHAPE})s?\b", words) + re.findall(rf"\b(?:{COLOR}) (\w)$", words)
     return [o for o in objects if all(n in (o["shape"], o["color"]) for n in named)]
 
 

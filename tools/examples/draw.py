@@ -62,7 +62,11 @@ def draw_grid(image, scene):
     for i in range(scene["rows"] + 1):
         pen.line([(0, round(i * cell_h)), (w, round(i * cell_h))], fill=LINE)
     for c in scene["cells"]:
-        paste_shape(image, c["shape"], (c["column"] - 0.5) * cell_w, (c["row"] - 0.5) * cell_h, 0.6 * min(cell_w, cell_h), 0, c["rgb"])
+        x, y, size = (c["column"] - 0.5) * cell_w, (c["row"] - 0.5) * cell_h, 0.6 * min(cell_w, cell_h)
+        if "font" in c:
+            centred(pen, round(x), round(y), c["shape"], c["font"], 16, tuple(c["rgb"]))
+        else:
+            paste_shape(image, c["shape"], x, y, size, 0, c["rgb"])
 
 
 def draw_text(image, scene):

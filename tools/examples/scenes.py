@@ -3,7 +3,7 @@ into questions.
 
 A scene has kind, w, h (multiples of 16), background [r, g, b], mess (see `mess`), and by kind
     shapes  objects: [{shape, color, rgb, x, y, size, angle}], centres and diameters in pixels
-    grid    rows, columns, cells: [{row, column, shape, color, rgb}], counted from 1
+    grid    rows, columns, cells: [{row, column, shape, color, rgb}], counted from 1; a shape may be a letter, in a font
     text    text, font, points, x, y, step, pitch, rgb: of spaced text (pitch > 0) each letter stands in the middle of a square of that side
     chart   bars: [{label, value, color, rgb}], lying, lines
     table   columns: names, rows: [[name, number, ...]]
@@ -29,6 +29,8 @@ WORDS = ("apple bank bear bell bird blue boat bread bus cafe cake car cat chair 
          "sugar sun table taxi tea train tree truck wall water west wind wolf wood zoo").split()
 FONTS = ("sans", "bold", "mono", "serif", "pillow")
 UNSEEN_FONT = "serif_bold"
+LETTERS = "abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ123456789"  # without those that look like others
+DARK = "red green blue purple black".split()
 
 
 def jitter(rng, rgb, by):
@@ -132,12 +134,20 @@ def crowd(rng, hard, seen_only=True):
     return scene if scene["objects"] else None
 
 
+def letter(rng, hard):
+    """A letter or digit as a thing in a cell: its shape is its name."""
+    color = rng.choice(DARK)
+    return {"shape": rng.choice(LETTERS), "color": color, "rgb": jitter(rng, COLORS[color], 22 if hard else 6), "font": rng.choice(FONTS)}
+
+
 def grid(rng, hard, seen_only=True):
     rows, columns = rng.choice(((2, 2), (2, 3), (3, 2), (3, 3), (3, 3)))
     scene = canvas(rng, "grid", hard, ROOMY, rows=rows, columns=columns, cells=[])
     places = [(r + 1, c + 1) for r in range(rows) for c in range(columns)]
+    letters = rng.random() < 0.5
     for row, column in rng.sample(places, rng.randrange(2, len(places) + 1)):
-        scene["cells"].append({"row": row, "column": column, **dressed(rng, hard, seen_only)})
+        thing = letter(rng, hard) if letters else dressed(rng, hard, seen_only)
+        scene["cells"].append({"row": row, "column": column, **thing})
     return scene
 
 
