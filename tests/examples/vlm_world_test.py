@@ -24,7 +24,8 @@ class VlmWorld(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.train = training(1, 700)
-        made = [(scene, vlm_items.description(scene, task, 1, i)) for i, (task, scene, _) in enumerate(cls.train)]
+        made = [(scene, vlm_items.description(scene, common.stream("told", i)))
+                for i, (_, scene, _) in enumerate(cls.train) if scene["kind"] in vlm_items.DESCRIBED]
         cls.described = [m for m in made if m[1]]
         cls.eval = {(task, split): list(vlm_items.evaluation_items(task, split, 1, 30)) for task in TASKS for split in ("clean", "hard")}
 

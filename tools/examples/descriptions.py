@@ -1,5 +1,5 @@
-"""A picture told whole, for the beginning of training: question and answer of every kind of scene but pairs and clips. Standard library
-only. Answers are long, so each picture says what every part of it is; no task asks for them, but for the captions of objects.
+"""A picture told whole: question and answer of every kind of scene but pairs and clips. Standard library only. Each such answer says what
+every part of its picture is; no task asks for them, but for the captions of objects. Training begins with those of grids.
 """
 from questions import caption, named
 
@@ -14,13 +14,9 @@ def grid(rng, scene):
     return "Describe the grid.", "; ".join(f"row {i}: " + ", ".join(row) for i, row in enumerate(rows, 1))
 
 
-def spelled(rng, scene):
+def text(rng, scene):
     """Letter by letter: words are few tokens, and which letters a token holds has to be learnt, too."""
     return rng.choice(("Spell it.", "Read it letter by letter.")), " ".join(scene["text"])
-
-
-def text(rng, scene):
-    return spelled(rng, scene) if scene["pitch"] or rng.random() < 0.7 else (rng.choice(("What does it say?", "What is written here?")), scene["text"])
 
 
 def chart(rng, scene):

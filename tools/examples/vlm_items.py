@@ -3,14 +3,16 @@ import json
 
 import scenes
 from common import draw_until, is_held_out, shares, stream
-from descriptions import DESCRIPTIONS, spelled
+from descriptions import DESCRIPTIONS
 from questions import ABOUT_OBJECTS, TASKS
 
 FPS = 2.0  # of clips: how many of their pictures make a second
 # Scenes with something that training never shows: a pair of shape and colour, a font.
 WITH_UNSEEN = (scenes.shapes, scenes.crowd, scenes.grid, scenes.pair, scenes.clip, scenes.word, scenes.number)
 HARD = 0.3  # share of hard drawings in training
-MOST_MORE = {"shapes": 6, "grid": 4, "chart": 4, "table": 4}  # questions asked besides the first; 1 about other scenes
+MOST_MORE = {"shapes": 6, "grid": 4, "chart": 4, "table": 4, "pair": 1, "clip": 1}  # questions asked besides the first
+# Shares of the scenes that are also told whole; behind the questions, which could be answered from it without looking (letters half the time before).
+DESCRIBED = {"shapes": 0.15, "grid": 0.5, "text": 0.7, "chart": 0.5, "table": 0.5}
 LONG = ("caption", "box")  # so many tokens an answer that, asked as often as others, they would be most of what training looks at
 SHORT = "\nAnswer the question using a single word or phrase."  # what `statera eval` adds by default
 
@@ -36,8 +38,6 @@ def key_of(made):
 
 def more_about(task, scene, rng):
     """Another question about the scene and its answer, or None."""
-    if scene["kind"] == "text":
-        return spelled(rng, scene)
     if scene["kind"] != "shapes":
         return TASKS[task][1](rng, scene)
     other = rng.choice(list(ABOUT_OBJECTS))
@@ -45,21 +45,25 @@ def more_about(task, scene, rng):
 
 
 def training_item(task, seed, index, held_out=False):
-    """A scene, clean or hard, and one to seven questions with answers about it; held_out: one for validation."""
+    """A scene, clean or hard, and one to eight questions with answers about it; held_out: one for validation."""
     rng = stream(seed, "validation" if held_out else "train", task, index)
     scene, question, answer = make_item(task, rng, rng.random() < HARD, held_out)
     asked = {question: answer}
-    for _ in range(rng.randrange(0, MOST_MORE.get(scene["kind"], 1) + 1)):
+    for _ in range(rng.randrange(0, MOST_MORE.get(scene["kind"], 0) + 1)):
         made = more_about(task, scene, rng)
         if made and made[1] is not None:
             asked.setdefault(*made)
     short = rng.random() < 0.25
-    return scene, [(q + SHORT if short and a and len(a) < 20 else q, a) for q, a in asked.items()]
+    turns = [(q + SHORT if short and a and len(a) < 20 else q, a) for q, a in asked.items()]
+    whole = description(scene, rng) if rng.random() < DESCRIBED.get(scene["kind"], 0) else None
+    if whole and whole[0] not in asked:
+        turns.insert(0 if scene["kind"] == "text" and rng.random() < 0.5 else len(turns), whole)
+    return scene, turns
 
 
-def description(scene, task, seed, index):
-    """Question and answer that tell the scene of a training picture whole; None where nothing does."""
-    made = scene["kind"] in DESCRIPTIONS and DESCRIPTIONS[scene["kind"]](stream(seed, "descriptions", task, index), scene)
+def description(scene, rng):
+    """Question and answer that tell the scene whole; None where nothing does."""
+    made = DESCRIPTIONS[scene["kind"]](rng, scene)
     return made if made and made[1] is not None else None
 
 

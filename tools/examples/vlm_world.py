@@ -1,5 +1,5 @@
 """The material of tiny-vlm: pictures with train.jsonl and validation.jsonl (conversations),
-descriptions.jsonl (training pictures told whole), and eval/TASK.clean.jsonl, eval/TASK.hard.jsonl (questions for
+grids.jsonl (training pictures of grids told whole), and eval/TASK.clean.jsonl, eval/TASK.hard.jsonl (questions for
 `statera eval --tasks vqa --prompt '{question}'`, pictures inside as data: URIs). Needs Pillow; the same seed and the same Pillow give
 the same bytes.
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import draw
 import scenes
-from common import read_weights, write_lines
+from common import read_weights, stream, write_lines
 from questions import TASKS
 from vlm_items import FPS, description, evaluation_items, training_item, training_line, training_order
 
@@ -27,13 +27,8 @@ def names_of(folder, number, scene):
     return [f"{folder}/{number // PER_FOLDER:03}/{number:06}{'abcdefgh'[i] if several else ''}.png" for i in range(len(scenes.pictures_of(scene)))]
 
 
-def level(scene):
-    """When training sees its description: first objects, then letters that stand in few places and are told one by one, then all others."""
-    return 0 if scene["kind"] == "grid" else 1 if scene.get("pitch") else 2
-
-
 def write_training_item(job):
-    """The conversation about a picture, and the one that tells it whole (None: nothing does); the picture is written."""
+    """The conversation about a picture, and for a grid the one that tells it whole; the picture is written."""
     out, folder, task, seed, index, number = job
     scene, turns = training_item(task, seed, index, held_out=folder == "validation")
     names = names_of(folder, number, scene)
@@ -41,12 +36,14 @@ def write_training_item(job):
         path = out / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(draw.png(picture))
-    whole = description(scene, task, seed, index)
-    return training_line(task, scene, turns, names), whole and (level(scene), training_line("description", scene, [whole], names))
+    line = training_line(task, scene, turns, names)
+    if scene["kind"] != "grid":
+        return line, None
+    return line, training_line("description", scene, [description(scene, stream(seed, "descriptions", task, index))], names)
 
 
 def conversations(out, folder, seed, count, weights, pool):
-    """folder.jsonl, with its pictures in folder/; descriptions.jsonl for training."""
+    """folder.jsonl, with its pictures in folder/; grids.jsonl for training."""
     jobs = ((out, folder, task, seed, index, number) for number, (task, index) in enumerate(training_order(seed, count, weights)))
     told = []
 
@@ -56,7 +53,7 @@ def conversations(out, folder, seed, count, weights, pool):
             told.append(whole)
     write_lines(out / f"{folder}.jsonl", lines())
     if folder == "train":
-        write_lines(out / "descriptions.jsonl", (line for _, line in sorted(filter(None, told), key=lambda pair: pair[0])))
+        write_lines(out / "grids.jsonl", filter(None, told))
 
 
 def data_uri(picture):

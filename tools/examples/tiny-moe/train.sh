@@ -20,7 +20,7 @@ cp "$here"/{config,generation_config}.json "$work/base/"
 
 [ -e "$work/tiny-moe/config.json" ] || "$statera" finetune "$work/init" --out "$work/tiny-moe" --data "$work/world/train.jsonl" \
   --eval-data "$work/world/validation.jsonl" --train-language --train-embeddings --max-steps "$steps" \
-  --batch 64 --lanes 2 --max-len 256 --lr 2e-3 --warmup-ratio 0.02 --schedule cosine --weight-decay 0.05 --max-grad-norm 1 --router-aux-loss-coef 0.001 \
+  --batch 64 --lanes 2 --max-len 256 --lr 2e-3 --beta2 0.95 --warmup-ratio 0.02 --schedule cosine --weight-decay 0.05 --max-grad-norm 1 --router-aux-loss-coef 0.001 \
   --eval-every 1000 --save-every 1000 --seed 1 --save-dtype bf16
 
 cp "$here/tasks.json" "$work/world/eval/"

@@ -18,14 +18,14 @@ statera=${STATERA:-$root/build/release/statera}
 cp "$here"/{config,generation_config,preprocessor_config,video_preprocessor_config}.json "$work/base/"
 [ -e "$work/init" ] || "$statera" init "$work/base" --out "$work/init" --seed 1 --dtype fp32
 
-# Whole descriptions come first, short ones before long ones: started on questions, the model kept to the commonest answers (README.md).
-[ -e "$work/described/config.json" ] || "$statera" finetune "$work/init" --out "$work/described" --data "$work/world/descriptions.jsonl" --no-shuffle \
-  --train-vision --train-merger --train-language --train-embeddings --max-steps 2600 --batch 32 --lanes 2 --max-len 512 \
-  --lr 1e-3 --beta2 0.95 --warmup-ratio 0.02 --schedule cosine --weight-decay 0.05 --max-grad-norm 1 --save-every 500 --seed 1
+# Grids told whole come first: started on questions, the model kept to the commonest answers (README.md).
+[ -e "$work/grids/config.json" ] || "$statera" finetune "$work/init" --out "$work/grids" --data "$work/world/grids.jsonl" \
+  --train-vision --train-merger --train-language --train-embeddings --max-steps 800 --batch 32 --lanes 2 --max-len 512 \
+  --lr 1e-3 --beta2 0.95 --warmup-steps 50 --schedule constant --weight-decay 0.05 --max-grad-norm 1 --save-every 200 --seed 1
 
-[ -e "$work/tiny-vlm/config.json" ] || "$statera" finetune "$work/described" --out "$work/tiny-vlm" --data "$work/world/train.jsonl" \
+[ -e "$work/tiny-vlm/config.json" ] || "$statera" finetune "$work/grids" --out "$work/tiny-vlm" --data "$work/world/train.jsonl" \
   --eval-data "$work/world/validation.jsonl" --train-vision --train-merger --train-language --train-embeddings --max-steps "$steps" \
-  --batch 32 --lanes 2 --max-len 512 --lr 8e-4 --beta2 0.95 --warmup-ratio 0.02 --schedule cosine --weight-decay 0.05 --max-grad-norm 1 \
+  --batch 32 --lanes 2 --max-len 512 --lr 1e-3 --beta2 0.95 --warmup-ratio 0.02 --schedule cosine --weight-decay 0.05 --max-grad-norm 1 \
   --eval-every 1000 --save-every 500 --seed 1 --save-dtype bf16
 
 cp "$here/tasks.json" "$work/world/eval/"
