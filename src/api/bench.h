@@ -19,7 +19,7 @@ namespace statera {
 struct BenchOptions {
   std::optional<std::string> model, preset;
   std::optional<int64_t> w_bits, w_group, head_bits;
-  bool asym = false, quantize_vision = false, quantize_projector = false, quantize_head = false;
+  bool asym = false, a_static = false, quantize_vision = false, quantize_projector = false, quantize_head = false;
   int64_t a_bits = 16, pp = 512, tg = 64, repeats = 5, seed = 0;
   std::string dtype = "fp32", compute = "auto", kv_cache = "auto", image, read_buffer, trace;
   bool profile = false;
@@ -32,6 +32,7 @@ struct BenchOptions {
     v("w_group", w_group, "input channels that share a scale, -1: a whole row; 128 when not given, -1 with 8-bit activations");
     v("asym", asym, "asymmetric weights: a zero point per group");
     v("a_bits", a_bits, "16: floating activations; 8: int8, scaled per token as they come");
+    v("a_static", a_static, "8-bit activations have a scale given beforehand, which speed does not depend on");
     v("quantize_vision", quantize_vision, "the vision tower's layers, too");
     v("quantize_projector", quantize_projector, "the projector's layers, too");
     v("quantize_head", quantize_head, "the output head, too; one that is tied to the embedding becomes a layer of its own");

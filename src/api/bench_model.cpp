@@ -21,6 +21,7 @@
 namespace statera {
 namespace {
 
+constexpr float kStaticScale = 0.05f;  // inputs of random layers are about 1
 constexpr int64_t kTextBefore = 4, kTextAfter = 22;  // tokens around a picture; with its two marks 28
 
 bool rounds_head(const BenchOptions& o) { return o.quantize_head || o.head_bits; }
@@ -28,7 +29,8 @@ bool rounds_head(const BenchOptions& o) { return o.quantize_head || o.head_bits;
 std::optional<Rounding> rounding_of(const BenchOptions& o, const ModelType& type, const Json& config) {
   if (!o.w_bits) return std::nullopt;
   const QSpec spec{static_cast<int>(*o.w_bits), o.w_group.value_or(o.a_bits == 8 ? -1 : 128), !o.asym};
-  const std::optional<ActQuant> act = o.a_bits == 8 ? std::optional(ActQuant{8}) : std::nullopt;
+  std::optional<ActQuant> act;
+  if (o.a_bits == 8) act = o.a_static ? ActQuant{.bits = 8, .is_static = true, .scale = kStaticScale} : ActQuant{8};
   return plan_rounding(type, config, spec, act, {o.quantize_vision, o.quantize_projector, rounds_head(o), {}, {}}, o.head_bits);
 }
 
@@ -37,7 +39,8 @@ std::string precision_of(const BenchOptions& o) {
   if (!o.w_bits) return (o.model ? "weights as stored" : "weights as the config says") + compute;
   const int64_t group = o.w_group.value_or(o.a_bits == 8 ? -1 : 128);
   const std::string head = rounds_head(o) ? fmt::format(", the head with {} bits", o.head_bits.value_or(*o.w_bits)) : "";
-  return fmt::format("{}-bit weights in {}{}{}", *o.w_bits, group > 0 ? fmt::format("groups of {}", group) : "rows", head, o.a_bits == 8 ? ", 8-bit activations" : "") + compute;
+  return fmt::format("{}-bit weights in {}{}{}", *o.w_bits, group > 0 ? fmt::format("groups of {}", group) : "rows", head,
+                     o.a_bits != 8 ? "" : o.a_static ? ", 8-bit activations with static scales" : ", 8-bit activations") + compute;
 }
 
 // Refused before anything is drawn. Rounded weights are counted with a scale of 2 bytes a group.

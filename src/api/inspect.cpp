@@ -20,7 +20,7 @@ namespace {
 std::string describe(const StoredLinear& l) {
   std::string out = fmt::format("{}-bit {}, {}", l.spec.bits, l.spec.group > 0 ? fmt::format("groups of {}", l.spec.group) : "channels",
                                 l.spec.symmetric ? "symmetric" : "asymmetric");
-  if (l.act) out += fmt::format(", {}-bit activations per token", l.act->bits);
+  if (l.act) out += fmt::format(", {}-bit activations {}", l.act->bits, l.act->is_static ? "with static scales" : "per token");
   return out;
 }
 

@@ -121,6 +121,27 @@ TEST(UnreachedExperts, AreRoundedToNearestAndNamedByEveryMethod) {
   }
 }
 
+TEST(UnreachedExperts, HaveTheLargestStaticScaleOfTheOthers) {
+  TempDir dir;
+  QuantizeOptions o = options_of(with_many_experts(dir), dir / "out", "rtn");
+  o.data = {dir / "few.jsonl"};
+  o.w_bits = o.a_bits = 8;
+  o.w_group = -1;
+  o.a_static = true;
+  const QuantizeReport r = quantize(o);
+  ASSERT_TRUE(r.experts);
+  const std::set<std::string> unreached(r.experts->unreached.begin(), r.experts->unreached.end());
+  ASSERT_GT(unreached.size(), 3u);
+  const Checkpoint written = Checkpoint::open(o.out);
+  const auto scale = [&](const std::string& path) { return written.tensor(path + ".input_scale").item<float>(); };
+  std::map<std::string, float> largest;  // by block and projection
+  const auto place = [](const std::string& path) { return path.substr(0, path.find(".experts")) + path.substr(path.rfind('.')); };
+  for (const auto& l : r.layers) {
+    if (l.name.find(".experts.") != l.name.npos && !unreached.contains(l.name)) largest[place(l.name)] = std::max(largest[place(l.name)], scale(l.name));
+  }
+  for (const std::string& path : unreached) EXPECT_EQ(scale(path), largest.at(place(path))) << path;
+}
+
 TEST(UnreachedExperts, KeepTheirRangesAlsoWhenTheyAreTakenOver) {
   TempDir dir;
   QuantizeOptions o = options_of(with_many_experts(dir), dir / "found", "awq");

@@ -56,7 +56,8 @@ QuantizeSettings settings_of(const QuantizeOptions& o) {
   set_methods(o, s);
   s.plan.weights = {static_cast<int>(o.w_bits), o.w_group.value_or(o.a_bits == 8 ? -1 : 128), !o.asym};
   s.plan.weights.own_range = parse_parity(o.parity).own_ranges;
-  if (o.a_bits == 8) s.plan.act = ActQuant{8};
+  if (o.a_static && o.a_bits != 8) throw Error(ErrorKind::usage, "--a-static is about quantized activations: give --a-bits 8");
+  if (o.a_bits == 8) s.plan.act = ActQuant{.bits = 8, .is_static = o.a_static};
   s.plan.select = {o.quantize_vision, o.quantize_projector, o.quantize_head, o.ignore, {}};
   if (o.head_bits) {
     s.plan.select.head = true;

@@ -21,6 +21,7 @@ struct QuantizeOptions {
   std::optional<int64_t> w_group;
   bool sym = false, asym = false;
   int64_t a_bits = 16;
+  bool a_static = false;
   std::vector<std::string> ignore, override, target;
   std::optional<double> target_bits;
   bool quantize_vision = false, quantize_projector = false, quantize_head = false;
@@ -56,6 +57,7 @@ struct QuantizeOptions {
     v("sym", sym, "symmetric weights: no zero points (this is the default)");
     v("asym", asym, "asymmetric weights: a zero point per group");
     v("a_bits", a_bits, "16: floating activations; 8: int8, scaled per token as they come");
+    v("a_static", a_static, "8-bit activations have one scale per layer, found on the calibration samples, in place of one per token");
     v("ignore", ignore, "regular expression searched in module names of the files; what it finds stays floating (repeatable)");
     v("override", override, "exceptions, bits=8,group=64,asym:PATTERN or skip:PATTERN, for layers that the regular expression finds "
                             "(repeatable; the last one that says something counts)");

@@ -53,10 +53,11 @@ std::string read_activations(const Json& args, std::optional<ActQuant>& act) {
   const int64_t bits = args.get_int("num_bits", 8);
   if (type != "int" || bits != 8) return std::to_string(bits) + "-bit " + type + " activations";
   const Json* dynamic = args.get("dynamic");
-  if (!dynamic || !dynamic->is_bool() || !dynamic->as_bool()) return "static activation scales";
+  if (dynamic && !dynamic->is_bool()) return "activation scales that are partly dynamic";
+  const bool is_static = !dynamic || !dynamic->as_bool();
   if (!args.get_bool("symmetric", true)) return "asymmetric activations";
-  if (std::string s = strategy_of(args); s != "token") return "activation strategy " + s;
-  act = ActQuant{8};
+  if (std::string s = strategy_of(args); s != (is_static ? "tensor" : "token")) return (is_static ? "static" : "dynamic") + (" activation strategy " + s);
+  act = ActQuant{.bits = 8, .is_static = is_static};
   return "";
 }
 
@@ -114,7 +115,9 @@ Json scheme_json(const StoredLinear& like, Json::Array targets) {
   const QSpec& spec = like.spec;
   j.set("weights",
         arguments(spec.bits, spec.symmetric, spec.group > 0 ? Json(spec.group) : Json(), spec.group > 0 ? "group" : "channel", false));
-  j.set("input_activations", like.act ? arguments(like.act->bits, true, Json(), "token", true) : Json());
+  Json act;
+  if (like.act) act = arguments(like.act->bits, true, Json(), like.act->is_static ? "tensor" : "token", !like.act->is_static);
+  j.set("input_activations", std::move(act));
   j.set("output_activations", Json());
   j.set("format", stored_as_int8(like) ? "int-quantized" : "pack-quantized");
   return j;
@@ -149,10 +152,16 @@ CtConfig parse_ct_config(const Json& quantization_config) {
 
 bool stored_as_int8(const StoredLinear& linear) { return linear.act && linear.spec.group <= 0 && linear.spec.symmetric; }
 
+// One scheme serves both; static scales stand beside each layer.
+bool alike(const StoredLinear& a, const StoredLinear& b) {
+  if (a.spec != b.spec || a.act.has_value() != b.act.has_value()) return false;
+  return !a.act || (a.act->bits == b.act->bits && a.act->is_static == b.act->is_static);
+}
+
 Json make_ct_config(const std::vector<StoredLinear>& linears, const std::vector<std::string>& ignore) {
   std::vector<std::vector<const StoredLinear*>> sets;
   for (const StoredLinear& l : linears) {
-    auto same = std::find_if(sets.begin(), sets.end(), [&](const auto& set) { return set[0]->spec == l.spec && set[0]->act == l.act; });
+    auto same = std::find_if(sets.begin(), sets.end(), [&](const auto& set) { return alike(*set[0], l); });
     if (same == sets.end()) same = sets.insert(sets.end(), std::vector<const StoredLinear*>{});
     same->push_back(&l);
   }

@@ -18,7 +18,7 @@ struct CtScheme {
   std::vector<std::string> targets;  // module names, "re:" patterns, class names
   std::string format;                // "pack-quantized", "int-quantized", ... : the group's, else the global one
   QSpec spec;
-  std::optional<ActQuant> act;
+  std::optional<ActQuant> act;       // of static ones the kind only
   std::string unsupported;  // why layers of this scheme cannot be read; empty: they can
 };
 

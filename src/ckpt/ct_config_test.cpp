@@ -68,7 +68,11 @@ TEST(CtConfig, WhatCannotBeComputedSaysWhat) {
   EXPECT_EQ(why(one(R"({"num_bits": 1, "group_size": 32})")), "1-bit weights");
   EXPECT_EQ(why(one(R"({"num_bits": 4, "strategy": "block"})")), "weight strategy block");
   EXPECT_EQ(why(one(R"({"num_bits": 4, "group_size": 32, "actorder": "group"})")), "actorder group");
-  EXPECT_EQ(why(one(R"({"num_bits": 8})", R"({"num_bits": 8, "dynamic": false})")), "static activation scales");
+  EXPECT_EQ(why(one(R"({"num_bits": 8})", R"({"num_bits": 8, "dynamic": false, "strategy": "token"})")), "static activation strategy token");
+  EXPECT_EQ(why(one(R"({"num_bits": 8})", R"({"num_bits": 8, "dynamic": true, "strategy": "tensor"})")), "dynamic activation strategy tensor");
+  EXPECT_EQ(why(one(R"({"num_bits": 8})", R"({"num_bits": 8, "dynamic": "local", "strategy": "tensor"})")), "activation scales that are partly dynamic");
+  EXPECT_EQ(why(one(R"({"num_bits": 8})", R"({"num_bits": 8, "symmetric": false})")), "asymmetric activations");
+  EXPECT_EQ(why(one(R"({"num_bits": 8})", R"({"num_bits": 8, "dynamic": false})")), "");
   EXPECT_EQ(why(one(R"({"num_bits": 8})", R"({"num_bits": 8, "type": "float", "dynamic": true})")), "8-bit float activations");
   EXPECT_EQ(why(one(R"({"num_bits": 4, "group_size": 16})", "null", R"(, "format": "nvfp4-pack-quantized")")),
             "format nvfp4-pack-quantized");
@@ -103,11 +107,13 @@ TEST(CtConfig, MixedLayersReadBackAsTheyWereWritten) {
   std::vector<StoredLinear> linears = {{"a", 8, 64, {4, 32, false}, {}, at::kFloat},
                                        {"b", 8, 64, {8, -1, true}, ActQuant{8}, at::kFloat},
                                        {"c", 8, 64, {4, 32, false}, {}, at::kFloat},
-                                       {"d", 8, 64, {4, 32, true}, ActQuant{8}, at::kFloat}};
+                                       {"d", 8, 64, {4, 32, true}, ActQuant{8}, at::kFloat},
+                                       {"e", 8, 64, {8, -1, true}, ActQuant{.bits = 8, .is_static = true}, at::kFloat},
+                                       {"f", 8, 64, {8, -1, true}, ActQuant{.bits = 8, .is_static = true}, at::kFloat}};
   Json j = make_ct_config(linears, {});
   EXPECT_EQ(j.at("format").as_string(), "mixed-precision");
   CtConfig c = parse_ct_config(j);
-  ASSERT_EQ(c.schemes.size(), 3u);
+  ASSERT_EQ(c.schemes.size(), 4u);
   for (const StoredLinear& l : linears) {
     EXPECT_EQ(c.scheme_of(l.path)->spec, l.spec) << l.path;
     EXPECT_EQ(c.scheme_of(l.path)->act, l.act) << l.path;

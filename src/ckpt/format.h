@@ -23,7 +23,7 @@ struct StoredLinear {
   std::string path;  // module name on disk, without ".weight"
   int64_t out = 0, in = 0;
   QSpec spec;
-  std::optional<ActQuant> act;  // none: floating activations
+  std::optional<ActQuant> act;  // none: floating activations. A static scale that is written must be a number of scale_dtype
   at::ScalarType scale_dtype = at::kBFloat16;
 };
 
@@ -31,7 +31,7 @@ struct Format {
   const char* name;
   // Whether a quantization_config is this format's. One that is, but holds something unsupported, throws from read.
   bool (*claims)(const Json& quantization_config);
-  // What is stored for the module `disk_path`, checked by shapes and config without touching data; nullopt when the layer is not
+  // What is stored for the module `disk_path`, checked by shapes and config without touching codes and scales of weights; nullopt when the layer is not
   // quantized. The errors of read.
   std::optional<StoredLinear> (*describe)(const Checkpoint& checkpoint, const Json& quantization_config, const std::string& disk_path,
                                           int64_t out, int64_t in);

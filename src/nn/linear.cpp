@@ -26,6 +26,8 @@ at::Tensor rounded(const at::Tensor& x, double half) {
   return codes * scale;
 }
 
+at::Tensor rounded_with(const at::Tensor& x, double scale, double half) { return (x / scale).round().clamp(-half, half - 1) * scale; }
+
 at::Tensor as_rows(const at::Tensor& x) { return x.dim() == 2 ? x : x.reshape({-1, x.size(-1)}); }
 
 // Rows of y in the shape of x.
@@ -51,6 +53,7 @@ at::Tensor fake_quantize(const at::Tensor& x_TK, const ActQuant& act) {
   const double half = 1 << (act.bits - 1);
   const int64_t T = x_TK.size(0), K = x_TK.size(1), group = act.group, whole = group > 0 ? K / group * group : 0;
   const at::Tensor x = x_TK.to(at::kFloat);
+  if (act.is_static) return rounded_with(x, act.scale, half).to(x_TK.scalar_type());
   if (group <= 0 || group >= K) return rounded(x, half).to(x_TK.scalar_type());
   at::Tensor y = rounded(x.slice(1, 0, whole).reshape({T, whole / group, group}), half).reshape({T, whole});
   if (whole < K) y = at::cat({y, rounded(x.slice(1, whole, K), half)}, 1);

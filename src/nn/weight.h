@@ -13,11 +13,13 @@
 
 namespace statera {
 
-// How the input of a linear layer is quantized: symmetric, dynamic. scale = max|x| / ((2^bits - 1) / 2) and codes in
+// How the input of a linear layer is quantized: symmetric. scale = max|x| / ((2^bits - 1) / 2) and codes in
 // [-2^(bits-1), 2^(bits-1) - 1], as compressed-tensors defines it (vLLM's kernels divide by 127 instead of 127.5).
 struct ActQuant {
   int bits = 8;
   int64_t group = -1;  // columns that share a scale; -1: a token has one. The last group may be shorter
+  bool is_static = false;  // all tokens have the same scale, found before; larger values saturate. Not with groups
+  float scale = 0;         // that; 0 where only the kind is known
   bool operator==(const ActQuant&) const = default;
 };
 // x with every row rounded to the grid of `act` (fake quantization): what the integer kernels compute with, exactly.

@@ -102,7 +102,7 @@ struct QuantizedRows {
   i8::Rows rows;
 };
 
-QuantizedRows quantize_rows(const at::Tensor& x32, int64_t group, int64_t segment) {
+QuantizedRows quantize_rows(const at::Tensor& x32, const ActQuant& act, int64_t segment) {
   const int64_t T = x32.size(0), K = x32.size(1);
   QuantizedRows out;
   i8::Rows& r = out.rows = i8::rows_of(T, K, segment);
@@ -113,9 +113,11 @@ QuantizedRows quantize_rows(const at::Tensor& x32, int64_t group, int64_t segmen
   r.scale = out.scale.mutable_data_ptr<float>();
   r.minus_sum = out.minus_sum.mutable_data_ptr<int32_t>();
   const float* from = x32.const_data_ptr<float>();
+  const std::vector<float> scales(act.is_static ? static_cast<size_t>(T) : 0, act.scale);
   parallel_for(r.padded / r.width, 2, [&](int64_t begin, int64_t end) {
-    const int64_t first = begin * r.width;
-    i8::quantize(from + first * K, K, std::min(end * r.width, T) - first, group, r, first);
+    const int64_t first = begin * r.width, rows = std::min(end * r.width, T) - first;
+    if (act.is_static) return i8::quantize_static(from + first * K, K, rows, scales.data() + first, r, first);
+    i8::quantize(from + first * K, K, rows, act.group, r, first);
   });
   return out;
 }
@@ -130,7 +132,7 @@ std::vector<at::Tensor> multiply(Weights weights, const at::Tensor& x, const Act
   std::vector<at::Tensor> y;
   for (const Packed* w : weights) y.push_back(at::empty({T, w->spec().n}, x32.options()));
   if (T > 0 && segment > 0) {
-    const QuantizedRows q = quantize_rows(x32, act->group, segment);
+    const QuantizedRows q = quantize_rows(x32, *act, segment);
     over_rows(weights, y, [&](const Packed& w, float* to, int64_t begin, int64_t end) {
       i8::matmul(q.rows, T, w.data(), w.spec(), nullptr, to, w.spec().n, begin, end);
     });

@@ -3,8 +3,10 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/abs.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/randn.h>
+#include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
 
 #include "base/error.h"
@@ -38,7 +40,7 @@ TEST(PackedWeights, IntegerProductsEqualTheirSimulation) {
         const int64_t K = 300;
         const QTensor q = rounded_weight(37, K, bits, group, symmetric);
         const Weight packed = make_packed(q), simulated = make_rounded(q);
-        for (const ActQuant& act : {ActQuant{8, -1}, ActQuant{8, 32}, ActQuant{8, 64}}) {
+        for (const ActQuant& act : {ActQuant{8, -1}, ActQuant{8, 32}, ActQuant{8, 64}, ActQuant{8, -1, true, 0.01f}}) {
           for (int64_t T : {1, 5, 8, 9, 30}) {
             const at::Tensor x = at::randn({T, K});
             // What both round of the same products: the sums of the simulation K times, those of integers once a segment, and the factors.
@@ -51,6 +53,12 @@ TEST(PackedWeights, IntegerProductsEqualTheirSimulation) {
       }
     }
   }
+}
+
+TEST(FakeQuantize, StaticScalesSaturate) {
+  const ActQuant act{.bits = 8, .is_static = true, .scale = 0.5f};
+  const at::Tensor x = at::tensor({0.24f, 0.26f, 0.75f, 100.0f, -100.0f, 0.0f}).reshape({1, 6});
+  EXPECT_TRUE(at::equal(fake_quantize(x, act), at::tensor({0.0f, 0.5f, 1.0f, 63.5f, -64.0f, 0.0f}).reshape({1, 6})));
 }
 
 TEST(PackedWeights, GroupsThatDoNotFitIntegersAreSimulated) {

@@ -99,6 +99,11 @@ void Evidence::add(const LinearSite& site, const at::Tensor& x, const Pass& pass
   in.max_K = in.max_K.defined() ? at::maximum(in.max_K, max) : max;
 }
 
+float Evidence::largest_input(const LinearSite& site, const at::Tensor& in_K) const {
+  const at::Tensor& max_K = inputs_.at(&site)->max_K;
+  return (in_K.defined() ? max_K / in_K : max_K).max().item<float>();
+}
+
 std::optional<LayerEvidence> Evidence::measure(const LinearSite& site, const at::Tensor& W_NK, const QTensor& q, const at::Tensor& in_K,
                                                const at::Tensor& out_N, const std::optional<ActQuant>& act) const {
   constexpr int64_t kRows = 256;

@@ -1,5 +1,6 @@
 // Evidence: what the calibration rows say about the rounding of each layer of a block, by kind of token, beside round-to-nearest of the
-// layer as the checkpoint holds it; and which channels of its input stand out. A stratified sample of rows; reported, never acted upon.
+// layer as the checkpoint holds it; and which channels of its input stand out. A stratified sample of rows; reported, not acted upon, but that the
+// largest input gives static activations their scale.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -46,6 +47,8 @@ class Evidence {
   // One sample at one layer: x [T, K] before quantization. Layers that read the same tensor one after another share what is kept of it.
   void add(const LinearSite& site, const at::Tensor& x_TK, const Pass& pass);
   bool has(const LinearSite& site) const { return inputs_.count(&site) > 0; }
+  // Largest |x| / in_K over all rows (undefined: 1): of the input as it is when in_K is folded into the weight. The layer must have seen rows.
+  float largest_input(const LinearSite& site, const at::Tensor& in_K) const;
   // The inputs of the observation are all in.
   void close() {
     last_ = at::Tensor();

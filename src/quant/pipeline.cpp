@@ -45,6 +45,7 @@ Json options_json(const QuantizeSettings& s) {
   j.set("w_group", s.plan.weights.group);
   j.set("symmetric", s.plan.weights.symmetric);
   j.set("a_bits", s.plan.act ? s.plan.act->bits : 16);
+  j.set("a_static", s.plan.act && s.plan.act->is_static);
   j.set("recipe", resolved_recipe(s));
   j.set("format", s.plan.format);
   j.set("max_shard_bytes", s.plan.max_shard_bytes);
@@ -71,7 +72,7 @@ Json options_json(const QuantizeSettings& s) {
 }
 
 // What scales were found for: on these a run that takes them over must agree.
-const std::vector<std::string> kScaleKeys = {"method", "model_type", "tensors", "w_bits", "w_group", "symmetric", "a_bits", "overrides", "target_bits", "parity", "awq_clip"};
+const std::vector<std::string> kScaleKeys = {"method", "model_type", "tensors", "w_bits", "w_group", "symmetric", "a_bits", "a_static", "overrides", "target_bits", "parity", "awq_clip"};
 
 Json scale_settings(const CheckpointSource& source, const QuantizeSettings& s) {
   std::string shapes;
@@ -83,7 +84,7 @@ Json scale_settings(const CheckpointSource& source, const QuantizeSettings& s) {
   j.set("method", s.method);
   j.set("model_type", ckpt.config().get_string("model_type", ""));
   j.set("tensors", sha256(shapes));
-  for (const char* key : {"w_bits", "w_group", "symmetric", "a_bits", "seed", "search_tokens", "propagate", "smooth_alpha", "data"}) {
+  for (const char* key : {"w_bits", "w_group", "symmetric", "a_bits", "a_static", "seed", "search_tokens", "propagate", "smooth_alpha", "data"}) {
     if (const Json* value = options.find(key)) j.set(key, *value);
   }
   const std::vector<std::string> methods = recipe_methods(s.method);
@@ -147,6 +148,23 @@ std::vector<std::pair<std::string, std::string>> small_files(const OutputPlan& p
   return out;
 }
 
+bool wants_data(const Recipe& recipe) {
+  return std::any_of(recipe.begin(), recipe.end(), [](const auto& step) { return step->needs_data(); });
+}
+
+// For static activations behind steps that look at no data: the evidence of every layer is gathered, and nothing else.
+class LookAtInputs : public Step {
+ public:
+  bool needs_data() const override { return true; }
+  std::unique_ptr<Accumulator> watch(const LinearSite&) override { return std::make_unique<Nothing>(); }
+  void apply(BlockJob&) override {}
+
+ private:
+  struct Nothing : Accumulator {
+    void add(const at::Tensor&, const Pass&) override {}
+  };
+};
+
 Recipe recipe_of(const QuantizeSettings& s) {
   RecipeOptions options;
   options.act = s.plan.act;
@@ -159,11 +177,9 @@ Recipe recipe_of(const QuantizeSettings& s) {
   options.mbq = s.mbq;
   options.stored = s.scales;
   Recipe recipe = make_recipe(s.method, options);
-  return s.scales ? reuse_scales(std::move(recipe), *s.scales) : std::move(recipe);
-}
-
-bool wants_data(const Recipe& recipe) {
-  return std::any_of(recipe.begin(), recipe.end(), [](const auto& step) { return step->needs_data(); });
+  if (s.scales) recipe = reuse_scales(std::move(recipe), *s.scales);
+  if (s.plan.act && s.plan.act->is_static && !wants_data(recipe)) recipe.insert(recipe.begin(), std::make_unique<LookAtInputs>());
+  return recipe;
 }
 
 bool wants_original(const Recipe& recipe) {
@@ -216,7 +232,7 @@ class Run {
     if (!looks_at_tower(plan_, settings_) || settings_.data->most_patches > 0) return;
     throw Error(ErrorKind::usage, "method " + settings_.method + " quantizes the vision tower by what it sees, and none of the " +
                                       std::to_string(settings_.data->summary.samples) + " calibration samples has a picture: give --data with "
-                                      "pictures, leave out --quantize-vision and --quantize-projector, or use --method rtn");
+                                      "pictures, leave out --quantize-vision and --quantize-projector, or use --method rtn without --a-static");
   }
 
   QuantizeReport planned(const Model& model) {
@@ -257,6 +273,7 @@ class Run {
     r.w_group = settings_.plan.weights.group;
     r.symmetric = settings_.plan.weights.symmetric;
     r.a_bits = settings_.plan.act ? settings_.plan.act->bits : 16;
+    r.a_static = settings_.plan.act && settings_.plan.act->is_static;
     r.source_bytes = plan_.source_bytes;
     r.result_bytes = plan_.result_bytes;
     r.quantized_weights = static_cast<uint64_t>(plan_.weights);

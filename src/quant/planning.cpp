@@ -28,7 +28,7 @@ struct Scratch {
 
 std::string precision_of(const StoredLinear& l) {
   return fmt::format("{} bits, {}, {}{}", l.spec.bits, l.spec.group > 0 ? fmt::format("groups of {}", l.spec.group) : "rows",
-                     l.spec.symmetric ? "symmetric" : "asymmetric", l.act ? fmt::format(", {}-bit activations", l.act->bits) : "");
+                     l.spec.symmetric ? "symmetric" : "asymmetric", l.act ? fmt::format(", {}-bit activations{}", l.act->bits, l.act->is_static ? " with static scales" : "") : "");
 }
 
 }  // namespace

@@ -144,6 +144,7 @@ Json QuantizeReport::record() const {
                    {"w_group", w_group},
                    {"symmetric", symmetric},
                    {"a_bits", a_bits},
+                   {"a_static", a_static},
                    {"source_bytes", source_bytes},
                    {"result_bytes", result_bytes},
                    {"disk_bytes", disk_bytes()},
@@ -214,10 +215,14 @@ Json QuantizeReport::to_json() const {
   return j;
 }
 
+std::string QuantizeReport::activations() const {
+  return a_bits < 16 ? fmt::format(", {}-bit activations{}", a_bits, a_static ? " with static scales" : "") : "";
+}
+
 std::string QuantizeReport::to_text() const {
   std::string t = fmt::format("{} {}: {}, {} bits, {}, {}{}\n", planned_only ? "would write" : "wrote", out, method, w_bits,
                               w_group > 0 ? fmt::format("groups of {}", w_group) : "one scale per row",
-                              symmetric ? "symmetric" : "asymmetric", a_bits < 16 ? fmt::format(", {}-bit activations", a_bits) : "");
+                              symmetric ? "symmetric" : "asymmetric", activations());
   t += fmt::format("tensors {} -> {} ({:.1f} %), files {} bytes in {}; quantized layers take {:.3f} bits per weight\n", size(source_bytes),
                    size(result_bytes), source_bytes ? 100.0 * static_cast<double>(result_bytes) / static_cast<double>(source_bytes) : 0.0,
                    disk_bytes(), files.size(), bits_per_weight());

@@ -68,7 +68,7 @@ struct QuantizeReport {
   Json bits;                        // what a bit budget chose (recipes/sensitivity.h); null without
   std::string out, method, format;
   int64_t w_bits = 0, w_group = 0, a_bits = 16;
-  bool symmetric = true;
+  bool symmetric = true, a_static = false;
   uint64_t source_bytes = 0, result_bytes = 0;  // of tensor data
   uint64_t quantized_weights = 0, quantized_bytes = 0;
   std::vector<std::pair<std::string, uint64_t>> files;  // of the output folder, with sizes
@@ -102,6 +102,8 @@ struct QuantizeReport {
   // Both as one object.
   Json to_json() const;
   std::string to_text() const;
+  // ", 8-bit activations with static scales"; empty for floating ones.
+  std::string activations() const;
 };
 
 }  // namespace statera

@@ -44,6 +44,9 @@ void check_scales(const QTensor& q, const std::string& place) {
   }
 }
 
+// "down_proj" of "model.layers.3.mlp.experts.7.down_proj".
+std::string_view projection(std::string_view path) { return path.substr(path.rfind('.') + 1); }
+
 }  // namespace
 
 UnitWriter::UnitWriter(const UnitContext& context, const UnitPlan& unit) : context_(context), unit_(unit) {
@@ -230,29 +233,46 @@ void UnitWriter::finish(const LinearSite& site, QTensor q, std::optional<Roundin
   const Checkpoint& ckpt = context_.source.checkpoint();
   check_scales(q, ckpt.place(layer.source));
   if (!error) error = rounding_error(site.weight->dense(), q);
-  write_later(context_.format.encode(layer.stored, q));
+  StoredLinear stored = layer.stored;
+  if (stored.act && stored.act->is_static) stored.act->scale = static_scale(site, stored);
+  write_later(context_.format.encode(stored, q));
   JournalEntry::Layer line{layer.stored.path, *error, {}, {}};
   if (auto loss = losses_.find(site.path); loss != losses_.end()) line.loss = loss->second;
-  if (evidence_) gather_evidence(site, q, line);
+  if (evidence_) gather_evidence(site, q, stored.act, line);
   entry_.layers.push_back(std::move(line));
   if (calibrated()) {
     const_cast<LinearSite&>(site).weight = make_calibrated(q);
-    const_cast<LinearSite&>(site).act = layer.stored.act;
+    const_cast<LinearSite&>(site).act = stored.act;
   }
   context_.progress.advance(static_cast<double>(layer.source_bytes()), unit_.name);
   context_.source.release(site);
   check_cancelled();
 }
 
+// By the largest input of all samples. An expert that none of them reaches goes by the inputs of the others.
+float UnitWriter::static_scale(const LinearSite& site, const StoredLinear& stored) const {
+  check(evidence_.has_value(), "static scales without samples");
+  std::optional<float> largest;
+  for (const auto& other : sites_) {
+    const bool counts = evidence_->has(site) ? other.get() == &site : other->role == site.role && projection(other->path) == projection(site.path);
+    if (counts && evidence_->has(*other)) largest = std::max(largest.value_or(0), evidence_->largest_input(*other, factor_of(in_, *other)));
+  }
+  if (!largest) refuse(site, "no sample reaches it: its inputs have no static scale");
+  if (!std::isfinite(*largest)) refuse(site, "its inputs on the samples are no finite numbers");
+  const double half = (1 << (stored.act->bits - 1)) - 0.5;
+  const float scale = at::tensor({*largest / half}, at::kDouble).to(stored.scale_dtype).to(at::kFloat).item<float>();
+  return scale > 0 ? scale : 1;  // inputs that are all 0 have their codes with any scale
+}
+
+at::Tensor UnitWriter::factor_of(const std::map<const LinearSite*, at::Tensor>& map, const LinearSite& site) {
+  auto it = map.find(&site);
+  return it == map.end() ? at::Tensor() : it->second;
+}
+
 // The layer as the source holds it, against what was rounded with the foldings taken back.
-void UnitWriter::gather_evidence(const LinearSite& site, const QTensor& q, JournalEntry::Layer& line) {
+void UnitWriter::gather_evidence(const LinearSite& site, const QTensor& q, const std::optional<ActQuant>& act, JournalEntry::Layer& line) {
   Stopwatch watch(context_.times, "measure");
-  const LayerPlan& layer = layer_of(site);
-  auto factor = [&](const auto& map) {
-    auto it = map.find(&site);
-    return it == map.end() ? at::Tensor() : it->second;
-  };
-  line.evidence = evidence_->measure(site, saved_.weight_of(layer.site)->dense(), q, factor(in_), factor(out_), layer.stored.act);
+  line.evidence = evidence_->measure(site, saved_.weight_of(layer_of(site).site)->dense(), q, factor_of(in_, site), factor_of(out_, site), act);
 }
 
 void UnitWriter::note(const std::string& name, const at::Tensor& tensor) {

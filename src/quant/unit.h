@@ -72,7 +72,9 @@ class UnitWriter : public BlockJob {
   void find_walk();
   void pass_on(BlockRuns& runs, Calibrator& language, const VisionCalibrator* vision);
   void apply(Step& step);
-  void gather_evidence(const LinearSite& site, const QTensor& q, JournalEntry::Layer& line);
+  float static_scale(const LinearSite& site, const StoredLinear& stored) const;
+  static at::Tensor factor_of(const std::map<const LinearSite*, at::Tensor>& map, const LinearSite& site);
+  void gather_evidence(const LinearSite& site, const QTensor& q, const std::optional<ActQuant>& act, JournalEntry::Layer& line);
   void note(const std::string& name, const at::Tensor& tensor);
   std::vector<std::vector<std::shared_ptr<LinearSite>>> phases(const Step& step) const;
   void observe(Step& step);

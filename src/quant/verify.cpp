@@ -117,6 +117,11 @@ class Checker {
         if (!std::isfinite(v[i]) || v[i] == 0) fail(name, "holds a scale that is no positive number");
       }
       count += s.numel();
+      if (!l.stored.act || !l.stored.act->is_static) continue;
+      const std::string input = l.stored.path + ".input_scale";
+      const float scale = floats(input).item<float>();
+      if (!(scale > 0 && std::isfinite(scale))) fail(input, "holds a scale that is no positive number");
+      ++count;
     }
     return count;
   }

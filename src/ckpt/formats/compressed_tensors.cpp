@@ -1,8 +1,10 @@
-// compressed-tensors: pack-quantized (2 to 8 bits in 32-bit words) and int-quantized (int8 codes, dynamic int8 activations).
+// compressed-tensors: pack-quantized (2 to 8 bits in 32-bit words) and int-quantized (int8 codes, int8 activations with dynamic or static scales).
 // The tensors of a layer decide whether it is quantized; the config says how. Names and layouts: docs/formats.md.
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/isfinite.h>
 #include <ATen/ops/tensor.h>
+
+#include <cmath>
 
 #include "base/error.h"
 #include "base/strings.h"
@@ -20,6 +22,8 @@ struct Layer {
   Packing packing = Packing::dense;
   bool zero_packed = true;  // zero points in words along the outputs, else plain i8 [out, G]
 };
+
+bool has_input_scale(const StoredLinear& l) { return l.act && l.act->is_static; }
 
 bool is_floating(at::ScalarType t) { return t == at::kFloat || t == at::kBFloat16 || t == at::kHalf; }
 
@@ -58,6 +62,14 @@ void check_zero(const Checkpoint& c, Layer& layer, int64_t out, int64_t groups) 
   }
 }
 
+// The static scale of a layer's inputs: [1] or [].
+float read_input_scale(const Checkpoint& c, const std::string& name) {
+  check_scale(c, name, 1, 1);
+  const float scale = c.tensor(name).to(at::kFloat).item<float>();
+  if (!(scale > 0 && std::isfinite(scale))) throw Error(ErrorKind::bad_file, c.place(name) + ": holds " + std::to_string(scale) + ", expected a positive number");
+  return scale;
+}
+
 // Module "visual.merger.mlp.0" of a config without a scheme for it, a dense weight, ...
 std::optional<Layer> find_layer(const Checkpoint& c, const Json& config, const std::string& path, int64_t out, int64_t in) {
   const std::string packed = path + ".weight_packed", plain = path + ".weight";
@@ -85,6 +97,7 @@ std::optional<Layer> find_layer(const Checkpoint& c, const Json& config, const s
   }
   layer.stored.scale_dtype = check_scale(c, path + ".weight_scale", out, spec.groups(in));
   if (!spec.symmetric) check_zero(c, layer, out, spec.groups(in));
+  if (scheme->act && scheme->act->is_static) layer.stored.act->scale = read_input_scale(c, path + ".input_scale");
   return layer;
 }
 
@@ -142,6 +155,7 @@ Weight read(const Checkpoint& c, const Json& config, const std::string& path, in
   auto layer = find_layer(c, config, path, out, in);
   if (!layer) return nullptr;
   act = layer->stored.act;
+  if (has_input_scale(layer->stored)) c.mark_used(path + ".input_zero_point");  // zeros that older writers left there
   return make_packed(read_qtensor(c, *layer));
 }
 
@@ -157,13 +171,16 @@ void check_writable(const StoredLinear& l) {
 std::vector<TensorPlan> plan(const StoredLinear& l) {
   check_writable(l);
   const int64_t groups = l.spec.groups(l.in);
+  std::vector<TensorPlan> out;
   if (stored_as_int8(l)) {
-    return {{l.path + ".weight", at::kChar, {l.out, l.in}}, {l.path + ".weight_scale", l.scale_dtype, {l.out, 1}}};
+    out = {{l.path + ".weight", at::kChar, {l.out, l.in}}, {l.path + ".weight_scale", l.scale_dtype, {l.out, 1}}};
+  } else {
+    out = {{l.path + ".weight_packed", at::kInt, {l.out, packed_words(l.in, l.spec.bits)}},
+           {l.path + ".weight_scale", l.scale_dtype, {l.out, groups}},
+           {l.path + ".weight_shape", at::kLong, {2}}};
+    if (!l.spec.symmetric) out.push_back({l.path + ".weight_zero_point", at::kInt, {packed_words(l.out, l.spec.bits), groups}});
   }
-  std::vector<TensorPlan> out = {{l.path + ".weight_packed", at::kInt, {l.out, packed_words(l.in, l.spec.bits)}},
-                                 {l.path + ".weight_scale", l.scale_dtype, {l.out, groups}},
-                                 {l.path + ".weight_shape", at::kLong, {2}}};
-  if (!l.spec.symmetric) out.push_back({l.path + ".weight_zero_point", at::kInt, {packed_words(l.out, l.spec.bits), groups}});
+  if (has_input_scale(l)) out.push_back({l.path + ".input_scale", l.scale_dtype, {1}});
   return out;
 }
 
@@ -181,12 +198,19 @@ NamedTensors encode(const StoredLinear& l, const QTensor& q) {
   check_zero_fits(l, q);
   check(q.spec == l.spec && q.rows() == l.out && q.columns() == l.in, "codes of another layer: " + l.path);
   const at::Tensor scale = q.scale.to(l.scale_dtype);
-  if (stored_as_int8(l)) return {{l.path + ".weight", q.q}, {l.path + ".weight_scale", scale}};
-  NamedTensors out = {{l.path + ".weight_packed", pack_codes(q.q, l.spec.bits)},
-                      {l.path + ".weight_scale", scale},
-                      {l.path + ".weight_shape", at::tensor({l.out, l.in}, at::kLong)}};
-  if (!l.spec.symmetric) {
-    out.emplace_back(l.path + ".weight_zero_point", pack_codes(q.zero.t().contiguous(), l.spec.bits).t().contiguous());
+  NamedTensors out;
+  if (stored_as_int8(l)) {
+    out = {{l.path + ".weight", q.q}, {l.path + ".weight_scale", scale}};
+  } else {
+    out = {{l.path + ".weight_packed", pack_codes(q.q, l.spec.bits)},
+           {l.path + ".weight_scale", scale},
+           {l.path + ".weight_shape", at::tensor({l.out, l.in}, at::kLong)}};
+    if (!l.spec.symmetric) out.emplace_back(l.path + ".weight_zero_point", pack_codes(q.zero.t().contiguous(), l.spec.bits).t().contiguous());
+  }
+  if (has_input_scale(l)) {
+    const at::Tensor input = at::tensor({l.act->scale}, at::kFloat).to(l.scale_dtype);
+    check(l.act->scale > 0 && input.item<float>() == l.act->scale, "a static scale that its dtype cannot hold: " + l.path);
+    out.emplace_back(l.path + ".input_scale", input);
   }
   return out;
 }

@@ -128,10 +128,10 @@ TEST(CompressedTensors, WhatIsWrittenIsReadBackExactly) {
   for (int bits = 2; bits <= 8; ++bits) {
     for (int64_t group : {16, -1}) {
       for (bool symmetric : {true, false}) {
-        for (bool dynamic : {false, true}) {
+        for (const std::optional<ActQuant>& activations : {std::optional<ActQuant>(), std::optional(ActQuant{8}), std::optional(ActQuant{8, -1, true, 0.0625f})}) {
           const QSpec spec{bits, group, symmetric};
           const QTensor q = rtn(at::randn({24, 48}).to(at::kBFloat16), spec);
-          StoredLinear l{"m", 24, 48, spec, dynamic ? std::optional(ActQuant{8}) : std::nullopt, at::kBFloat16};
+          StoredLinear l{"m", 24, 48, spec, activations, at::kBFloat16};
           OneLayer one;
           Checkpoint c = one.open(format().encode(l, q), format().quantization_config({l}, {}));
           auto described = format().describe(c, *c.quantization_config(), "m", 24, 48);
@@ -179,6 +179,32 @@ TEST(CompressedTensors, AScaleOfTheWholeTensorServesEveryRow) {
       one.open({{"m.weight", at::ones({2, 4}, at::kChar)}, {"m.weight_scale", at::ones({1}) * 0.5}}, format().quantization_config({l}, {}));
   std::optional<ActQuant> act;
   EXPECT_TRUE(at::equal(format().read(c, *c.quantization_config(), "m", 2, 4, act)->unpack()->dequantize(), at::ones({2, 4}) * 0.5));
+}
+
+TEST(CompressedTensors, StaticScalesOfInputsMustBePositiveNumbers) {
+  const StoredLinear l{"m", 8, 16, {8, -1, true}, ActQuant{8, -1, true, 0.5f}, at::kFloat};
+  const QTensor q = rtn(at::randn({8, 16}), l.spec);
+  for (const auto& [value, says] : std::vector<std::pair<at::Tensor, const char*>>{
+           {at::zeros({1}), "expected a positive number"}, {at::ones({1}) / 0, "expected a positive number"}, {at::ones({2}), "shape [2]"}, {{}, "missing"}}) {
+    NamedTensors tensors = format().encode(l, q);
+    ASSERT_EQ(tensors.back().first, "m.input_scale");
+    EXPECT_EQ(tensors.back().second.item<float>(), 0.5f);
+    tensors.pop_back();
+    if (value.defined()) tensors.emplace_back("m.input_scale", value);
+    OneLayer one;
+    Checkpoint c = one.open(tensors, format().quantization_config({l}, {}));
+    try {
+      format().describe(c, *c.quantization_config(), "m", 8, 16);
+      ADD_FAILURE() << says;
+    } catch (const Error& e) {
+      EXPECT_NE(e.message().find("tensor m.input_scale"), std::string::npos) << e.message();
+      EXPECT_NE(e.message().find(says), std::string::npos) << e.message();
+    }
+  }
+  StoredLinear odd = l;
+  odd.scale_dtype = at::kBFloat16;
+  odd.act->scale = 0.1f;
+  EXPECT_THROW(format().encode(odd, q), Bug);
 }
 
 TEST(CompressedTensors, TensorsThatDoNotFitAreNamed) {

@@ -43,7 +43,7 @@ class Reader {
       } else if (key == "weights") {
         section(key, value, {{"bits", "w_bits"}, {"group", "w_group"}, {"symmetric", "symmetric"}});
       } else if (key == "activations") {
-        section(key, value, {{"bits", "a_bits"}});
+        section(key, value, {{"bits", "a_bits"}, {"static", "a_static"}});
       } else if (key == "select") {
         section(key, value, {{"vision", "quantize_vision"}, {"projector", "quantize_projector"}, {"head", "quantize_head"}, {"ignore", "ignore"}});
       } else if (key == "data") {

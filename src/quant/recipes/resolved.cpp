@@ -39,6 +39,7 @@ Json resolved_recipe(const QuantizeSettings& s) {
   weights.set("group", s.plan.weights.group);
   weights.set("symmetric", s.plan.weights.symmetric);
   activations.set("bits", s.plan.act ? s.plan.act->bits : 16);
+  if (s.plan.act) activations.set("static", s.plan.act->is_static);
   select.set("vision", s.plan.select.vision);
   select.set("projector", s.plan.select.projector);
   select.set("head", s.plan.select.head);
