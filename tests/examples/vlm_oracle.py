@@ -187,7 +187,8 @@ def right(scene, question, answer, scenes):
         except (Doubtful, ValueError, TypeError):  # no single object of that name; no JSON or no words where they should be
             return False
     if kind == "text":
-        return answer == scene["text"] if "letter by letter" not in question and "Spell" not in question else list(scene["text"]) == answer.split()
+        spelled = question in ("Spell it.", "Read it letter by letter.")
+        return answer == (" ".join(scene["text"]) if spelled else scene["text"])
     if question in ("Describe the grid.", "Read the chart.", "Read the table."):
         return told_whole(scene, answer)
     read = {"grid": grid_answer, "chart": chart_answer, "table": table_answer, "pair": compare_answer, "clip": motion_answer}[kind]

@@ -49,7 +49,7 @@ class Pictures(unittest.TestCase):
             stored = Image.open(io.BytesIO(draw.png(picture))).convert("RGB")
             self.assertEqual(stored.size, (picture["w"], picture["h"]))
             worst = max(high for _, high in ImageChops.difference(stored, rendered(picture)).getextrema())
-            self.assertLessEqual(worst, 48)
+            self.assertLessEqual(worst, 40)
 
     def test_objects_have_their_colour_at_their_place(self):
         for picture in self.pictures(hard=False, kind="shapes"):

@@ -13,7 +13,7 @@ from scenes import outline
 FONT_FOLDER = Path("/usr/share/fonts/truetype/dejavu")
 FONT_FILES = {"sans": "DejaVuSans.ttf", "bold": "DejaVuSans-Bold.ttf", "mono": "DejaVuSansMono.ttf", "serif": "DejaVuSerif.ttf",
               "serif_bold": "DejaVuSerif-Bold.ttf"}
-PALETTE = 64  # colours of a stored picture
+PALETTE = 80  # colours of a stored picture
 FINE = 4  # masks are drawn this many times larger and reduced
 INK, LINE = (30, 30, 30), (120, 120, 120)
 _fonts = {}

@@ -21,7 +21,7 @@ cp "$here"/{config,generation_config,preprocessor_config,video_preprocessor_conf
 # Grids told whole come first: started on questions, the model kept to the commonest answers (README.md).
 [ -e "$work/grids/config.json" ] || "$statera" finetune "$work/init" --out "$work/grids" --data "$work/world/grids.jsonl" \
   --train-vision --train-merger --train-language --train-embeddings --max-steps 1500 --batch 32 --lanes 2 --max-len 512 \
-  --lr 1e-3 --beta2 0.95 --warmup-steps 50 --schedule constant --weight-decay 0.05 --max-grad-norm 1 --save-every 200 --seed 1
+  --lr 1.5e-3 --beta2 0.95 --warmup-steps 50 --schedule constant --weight-decay 0.05 --max-grad-norm 1 --save-every 500 --seed 1
 
 [ -e "$work/tiny-vlm/config.json" ] || "$statera" finetune "$work/grids" --out "$work/tiny-vlm" --data "$work/world/train.jsonl" \
   --eval-data "$work/world/validation.jsonl" --train-vision --train-merger --train-language --train-embeddings --max-steps "$steps" \
