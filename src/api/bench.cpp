@@ -44,9 +44,9 @@ void check_options(const BenchOptions& o) {
   if (o.a_bits != 8 && o.a_bits != 16) throw Error(ErrorKind::usage, "--a-bits must be 16 (floating) or 8, is " + std::to_string(o.a_bits));
   if (o.w_bits && (*o.w_bits < 2 || *o.w_bits > 8)) throw Error(ErrorKind::usage, "--w-bits must be between 2 and 8, is " + std::to_string(*o.w_bits));
   if (o.head_bits && (*o.head_bits < 2 || *o.head_bits > 8)) throw Error(ErrorKind::usage, "--head-bits must be between 2 and 8, is " + std::to_string(*o.head_bits));
-  const bool more = o.w_group || o.asym || o.a_bits == 8 || o.a_static || o.quantize_vision || o.quantize_projector || o.quantize_head || o.head_bits;
-  if (more && !o.w_bits) throw Error(ErrorKind::usage, "--w-group, --asym, --a-bits, --head-bits and --quantize-... say how weights are rounded: --w-bits must say to what");
   if (o.a_static && o.a_bits != 8) throw Error(ErrorKind::usage, "--a-static is about quantized activations: give --a-bits 8");
+  const bool more = o.w_group || o.asym || o.a_bits == 8 || o.quantize_vision || o.quantize_projector || o.quantize_head || o.head_bits;
+  if (more && !o.w_bits) throw Error(ErrorKind::usage, "--w-group, --asym, --a-bits, --head-bits and --quantize-... say how weights are rounded: --w-bits must say to what");
   parse_kv_form(o.kv_cache);
   if (!o.trace.empty()) require_folder_of(o.trace);
 }

@@ -17,6 +17,7 @@
 #include "base/strings.h"
 #include "ckpt/own_head.h"
 #include "nn/compute.h"
+#include "quant/report.h"
 
 namespace statera {
 namespace {
@@ -40,7 +41,7 @@ std::string precision_of(const BenchOptions& o) {
   const int64_t group = o.w_group.value_or(o.a_bits == 8 ? -1 : 128);
   const std::string head = rounds_head(o) ? fmt::format(", the head with {} bits", o.head_bits.value_or(*o.w_bits)) : "";
   return fmt::format("{}-bit weights in {}{}{}", *o.w_bits, group > 0 ? fmt::format("groups of {}", group) : "rows", head,
-                     o.a_bits != 8 ? "" : o.a_static ? ", 8-bit activations with static scales" : ", 8-bit activations") + compute;
+                     spoken_activations(o.a_bits, o.a_static)) + compute;
 }
 
 // Refused before anything is drawn. Rounded weights are counted with a scale of 2 bytes a group.

@@ -55,6 +55,11 @@ TEST_F(RecipeUnderFlags, TheFileIsTakenAndFlagsCountBeforeIt) {
   EXPECT_EQ(o.n_samples, 32);
   EXPECT_EQ(o.override, std::vector<std::string>{"bits=8:a"});
 
+  QuantizeOptions integers = with(file("steps: [rtn]\nactivations: {bits: 8, static: true}\n"));
+  apply_recipe(integers);
+  EXPECT_EQ(integers.a_bits, 8);
+  EXPECT_TRUE(integers.a_static);
+
   QuantizeOptions given = with(path);
   given.w_bits = 5;         // another value than the default
   given.n_samples = 128;    // the default, but named as given

@@ -123,6 +123,12 @@ Json scheme_json(const StoredLinear& like, Json::Array targets) {
   return j;
 }
 
+// One scheme serves both; static scales stand beside each layer.
+bool alike(const StoredLinear& a, const StoredLinear& b) {
+  if (a.spec != b.spec || a.act.has_value() != b.act.has_value()) return false;
+  return !a.act || (a.act->bits == b.act->bits && a.act->is_static == b.act->is_static);
+}
+
 }  // namespace
 
 const CtScheme* CtConfig::scheme_of(const std::string& module) const {
@@ -151,12 +157,6 @@ CtConfig parse_ct_config(const Json& quantization_config) {
 }
 
 bool stored_as_int8(const StoredLinear& linear) { return linear.act && linear.spec.group <= 0 && linear.spec.symmetric; }
-
-// One scheme serves both; static scales stand beside each layer.
-bool alike(const StoredLinear& a, const StoredLinear& b) {
-  if (a.spec != b.spec || a.act.has_value() != b.act.has_value()) return false;
-  return !a.act || (a.act->bits == b.act->bits && a.act->is_static == b.act->is_static);
-}
 
 Json make_ct_config(const std::vector<StoredLinear>& linears, const std::vector<std::string>& ignore) {
   std::vector<std::vector<const StoredLinear*>> sets;

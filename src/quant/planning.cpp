@@ -9,6 +9,7 @@
 #include "base/strings.h"
 #include "quant/calib/forward.h"
 #include "quant/estimate.h"
+#include "quant/report.h"
 #include "quant/recipes/targets.h"
 
 namespace statera {
@@ -28,7 +29,7 @@ struct Scratch {
 
 std::string precision_of(const StoredLinear& l) {
   return fmt::format("{} bits, {}, {}{}", l.spec.bits, l.spec.group > 0 ? fmt::format("groups of {}", l.spec.group) : "rows",
-                     l.spec.symmetric ? "symmetric" : "asymmetric", l.act ? fmt::format(", {}-bit activations{}", l.act->bits, l.act->is_static ? " with static scales" : "") : "");
+                     l.spec.symmetric ? "symmetric" : "asymmetric", l.act ? spoken_activations(l.act->bits, l.act->is_static) : "");
 }
 
 }  // namespace

@@ -215,14 +215,14 @@ Json QuantizeReport::to_json() const {
   return j;
 }
 
-std::string QuantizeReport::activations() const {
-  return a_bits < 16 ? fmt::format(", {}-bit activations{}", a_bits, a_static ? " with static scales" : "") : "";
+std::string spoken_activations(int64_t bits, bool is_static) {
+  return bits < 16 ? fmt::format(", {}-bit activations{}", bits, is_static ? " with static scales" : "") : "";
 }
 
 std::string QuantizeReport::to_text() const {
   std::string t = fmt::format("{} {}: {}, {} bits, {}, {}{}\n", planned_only ? "would write" : "wrote", out, method, w_bits,
                               w_group > 0 ? fmt::format("groups of {}", w_group) : "one scale per row",
-                              symmetric ? "symmetric" : "asymmetric", activations());
+                              symmetric ? "symmetric" : "asymmetric", spoken_activations(a_bits, a_static));
   t += fmt::format("tensors {} -> {} ({:.1f} %), files {} bytes in {}; quantized layers take {:.3f} bits per weight\n", size(source_bytes),
                    size(result_bytes), source_bytes ? 100.0 * static_cast<double>(result_bytes) / static_cast<double>(source_bytes) : 0.0,
                    disk_bytes(), files.size(), bits_per_weight());

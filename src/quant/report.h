@@ -12,6 +12,9 @@
 
 namespace statera {
 
+// ", 8-bit activations with static scales", to follow what is said of weights; empty for floating ones.
+std::string spoken_activations(int64_t bits, bool is_static);
+
 struct QuantizeReport {
   struct Role {
     std::string role;
@@ -102,8 +105,6 @@ struct QuantizeReport {
   // Both as one object.
   Json to_json() const;
   std::string to_text() const;
-  // ", 8-bit activations with static scales"; empty for floating ones.
-  std::string activations() const;
 };
 
 }  // namespace statera

@@ -371,7 +371,7 @@ std::string notes_section(const Report& r) {
 
 std::string report_html(const QuantizeReport& r) {
   const std::string bits = fmt::format("{}-bit weights, {}, {}{}", r.w_bits, r.w_group > 0 ? fmt::format("groups of {}", r.w_group) : "one scale per row",
-                                       r.symmetric ? "symmetric" : "asymmetric", r.activations());
+                                       r.symmetric ? "symmetric" : "asymmetric", spoken_activations(r.a_bits, r.a_static));
   const std::vector<Row> rows = rows_of(r.layers);
   const bool measured = std::any_of(r.layers.begin(), r.layers.end(), [](const Report::Layer& l) { return l.output_error.has_value(); });
   std::string t = "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n"
