@@ -55,11 +55,6 @@ TEST_F(RecipeUnderFlags, TheFileIsTakenAndFlagsCountBeforeIt) {
   EXPECT_EQ(o.n_samples, 32);
   EXPECT_EQ(o.override, std::vector<std::string>{"bits=8:a"});
 
-  QuantizeOptions integers = with(file("steps: [rtn]\nactivations: {bits: 8, static: true}\n"));
-  apply_recipe(integers);
-  EXPECT_EQ(integers.a_bits, 8);
-  EXPECT_TRUE(integers.a_static);
-
   QuantizeOptions given = with(path);
   given.w_bits = 5;         // another value than the default
   given.n_samples = 128;    // the default, but named as given
@@ -72,6 +67,13 @@ TEST_F(RecipeUnderFlags, TheFileIsTakenAndFlagsCountBeforeIt) {
   EXPECT_TRUE(given.sym);
   EXPECT_FALSE(given.asym);
   EXPECT_EQ(given.override, (std::vector<std::string>{"bits=8:a", "skip:b"}));
+}
+
+TEST_F(RecipeUnderFlags, StaticActivationsAreTaken) {
+  QuantizeOptions o = with(file("steps: [rtn]\nactivations: {bits: 8, static: true}\n"));
+  apply_recipe(o);
+  EXPECT_EQ(o.a_bits, 8);
+  EXPECT_TRUE(o.a_static);
 }
 
 TEST_F(RecipeUnderFlags, ValuesOfAnotherKindNameTheirPlace) {
