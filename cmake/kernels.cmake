@@ -4,7 +4,8 @@ set(STATERA_ISA_FLAGS_scalar "")
 set(STATERA_ISA_FLAGS_avx2 -mavx2 -mfma -mf16c)
 set(STATERA_ISA_FLAGS_avxvnni -mavx2 -mfma -mf16c -mavxvnni)
 set(STATERA_ISA_FLAGS_avx512 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512vbmi)
-set(STATERA_ISA_FLAGS_amx ${STATERA_ISA_FLAGS_avx512} -mavx512bf16 -mamx-tile -mamx-int8 -mamx-bf16)
+set(STATERA_ISA_FLAGS_avx512bf16 ${STATERA_ISA_FLAGS_avx512} -mavx512bf16)
+set(STATERA_ISA_FLAGS_amx ${STATERA_ISA_FLAGS_avx512bf16} -mamx-tile -mamx-int8 -mamx-bf16)
 # <op>.<isa>_test.cpp is <op>.<isa>.cpp once more, for the tests alone, as any machine with AVX-512 runs it: AVX-VNNI's instruction in
 # AVX-512's encoding, tiles emulated.
 set(STATERA_TWIN_FLAGS_avxvnni -mavx2 -mfma -mf16c -mavx512vl -mavx512vnni)
@@ -12,7 +13,7 @@ set(STATERA_TWIN_FLAGS_amx ${STATERA_ISA_FLAGS_avx512})
 
 function(statera_kernel_flags)
   foreach(source ${ARGN})
-    if(source MATCHES "\\.(scalar|avx2|avxvnni|avx512|amx)\\.cpp$")
+    if(source MATCHES "\\.(scalar|avx2|avxvnni|avx512|avx512bf16|amx)\\.cpp$")
       set(flags ${STATERA_ISA_FLAGS_${CMAKE_MATCH_1}})
     elseif(source MATCHES "\\.(avxvnni|amx)_test\\.cpp$")
       set(flags ${STATERA_TWIN_FLAGS_${CMAKE_MATCH_1}})

@@ -103,6 +103,7 @@ class Run {
 
   std::vector<Parameter> parameters() {
     Model& model = *loaded_.model;
+    if (o_.matmul_precision == "medium") take_products_in_bf16(model);
     if (o_.lora_r > 0) {
       lora_ = LoraSettings{o_.lora_r, o_.lora_alpha > 0 ? o_.lora_alpha : 2.0 * static_cast<double>(o_.lora_r), o_.lora_target,
                            static_cast<uint64_t>(o_.seed), o_.lora_dropout};

@@ -8,6 +8,8 @@
 #include "base/error.h"
 #include "base/fields.h"
 #include "base/strings.h"
+#include "kernels/cpu.h"
+#include "nn/mixed.h"
 #include "train/schedule.h"
 #include "train/state_codes.h"
 
@@ -64,6 +66,10 @@ void check_finetune(const FinetuneOptions& o) {
   parse_state_bits(o.optim_states);
   require(o.on_bad == "refuse" || o.on_bad == "skip", "--on-bad must be refuse or skip, is \"" + o.on_bad + "\"");
   require(o.dtype == "fp32" || o.dtype == "bf16", "--dtype must be fp32 or bf16 for training, is \"" + o.dtype + "\"");
+  require(o.matmul_precision == "highest" || o.matmul_precision == "medium", "--matmul-precision must be highest or medium, is \"" + o.matmul_precision + "\"");
+  require(o.matmul_precision == "highest" || o.dtype == "fp32", "--matmul-precision medium goes with --dtype fp32; --dtype bf16 multiplies bf16 anyway");
+  if (o.matmul_precision == "medium" && !has_bf16_products())
+    throw Error(ErrorKind::unsupported, "--matmul-precision medium needs bf16 products (AVX512_BF16), which " + kernels::cpu_description() + " does not have or STATERA_ISA leaves out");
   require(o.eval_every == 0 || !o.eval_data.empty(), "--eval-every goes with --eval-data");
   require(o.eval_every >= 0 && o.eval_samples >= 0 && o.log_every >= 0 && o.save_every >= 0 && o.keep >= 0,
           "--eval-every, --eval-samples, --log-every, --save-every and --keep must not be negative");

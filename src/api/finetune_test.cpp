@@ -16,6 +16,7 @@
 #include "base/file.h"
 #include "base/strings.h"
 #include "ckpt/test_files.h"
+#include "nn/mixed.h"
 #include "train/sample.h"
 
 namespace statera {
@@ -207,6 +208,28 @@ TEST_F(Finetune, ResultsDoNotDependOnThreads) {
   again.workers = 3;
   finetune(again, media);
   EXPECT_EQ(losses(again.out), losses(o.out));
+}
+
+TEST_F(Finetune, ProductsInBf16LearnMuchTheSame) {
+  FinetuneOptions medium = o;
+  medium.matmul_precision = "medium";
+  medium.out = dir / "medium";
+  if (!has_bf16_products()) {
+    EXPECT_NE(refused(medium).find("needs bf16 products"), std::string::npos);
+    return;
+  }
+  finetune(o, media);
+  finetune(medium, media);
+  const auto exact = losses(o.out), near = losses(medium.out);
+  ASSERT_EQ(near.size(), exact.size());
+  EXPECT_NE(near, exact);
+  for (size_t i = 0; i < near.size(); ++i) EXPECT_NEAR(near[i], exact[i], 0.01 * exact[i]) << i;
+  medium.out = dir / "adapters";
+  medium.lora_r = 4;
+  medium.max_steps = 2;
+  EXPECT_GT(finetune(medium, media).first_loss, 0);
+  medium.dtype = "bf16";
+  EXPECT_NE(refused(medium).find("--matmul-precision medium goes with --dtype fp32"), std::string::npos) << refused(medium);
 }
 
 TEST_F(Finetune, GoesOnOnlyWithTheOptionsItBeganWith) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "nn/mixed.h"
 
 namespace statera {
 namespace {
@@ -32,6 +33,12 @@ class SameLayers : public WeightSource {
  private:
   const Params& params_;
 };
+
+// A matrix held as the model's others are.
+Weight held(const Model& model, const at::Tensor& W) {
+  const bool mixed = std::ranges::any_of(model.params.linears, [](const auto& l) { return l.second->weight && is_mixed(*l.second->weight); });
+  return mixed ? make_mixed(W.to(at::kFloat)) : make_dense(W);
+}
 
 }  // namespace
 
@@ -69,7 +76,7 @@ Part part_of(const Params& params, const std::string& path, Role role) {
 void tie_head(Model& model) {
   const ResidualEnds ends = model.residual_ends();
   LinearSite& head = ends.head.site();
-  if (!model.params.linears.contains(head.path)) head.weight = make_dense(ends.embedding->value);
+  if (!model.params.linears.contains(head.path)) head.weight = held(model, ends.embedding->value);
 }
 
 void put_leaf(Model& model, const std::string& name, const at::Tensor& leaf) {
@@ -82,11 +89,18 @@ void put_leaf(Model& model, const std::string& name, const at::Tensor& leaf) {
   } else if (name.ends_with(kLoraB)) {
     linear(kLoraB)->adapter->B = leaf;
   } else if (auto site = name.ends_with(kWeight) ? linear(kWeight) : nullptr) {
-    site->weight = make_dense(leaf);
+    site->weight = held(model, leaf);
   } else {
     model.params.tensors.at(name)->value = leaf;
     if (auto owner = name.ends_with(kBias) ? linear(kBias) : nullptr) owner->bias = leaf;
   }
+}
+
+void take_products_in_bf16(Model& model) {
+  for (const auto& [path, site] : model.params.linears) {
+    if (!site->weight->unpack()) site->weight = make_mixed(site->weight->dense().to(at::kFloat));
+  }
+  tie_head(model);
 }
 
 std::vector<Parameter> make_parameters(Model& model, const std::vector<Part>& learn, at::ScalarType dtype, const LeafMaker& make) {
@@ -101,7 +115,7 @@ std::vector<Parameter> make_parameters(Model& model, const std::vector<Part>& le
       const std::string name = path + std::string(kWeight);
       out.push_back({name, part, true, leaf(name, site->weight->dense())});
     } else if (!quantized) {
-      site->weight = make_dense(site->weight->dense().to(dtype));
+      site->weight = held(model, site->weight->dense().to(dtype));
     }
   }
   for (const auto& [path, site] : model.params.tensors) {

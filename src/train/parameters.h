@@ -28,6 +28,10 @@ struct Parameter {
 // The part of a parameter by its role and the nearest module around it that holds linear layers.
 Part part_of(const Params& params, const std::string& path, Role role);
 
+// From here on the products of linear layers that are not quantized, the tied head's too, are taken of bf16 and summed in fp32 (make_mixed). An fp32
+// model, before make_parameters() and make_replica().
+void take_products_in_bf16(Model& model);
+
 // Makes the leaf that goes into the model for a weight; it may be one without memory whose elements lie elsewhere.
 using LeafMaker = std::function<at::Tensor(const std::string& name, const at::Tensor& value, at::ScalarType dtype)>;
 

@@ -15,7 +15,7 @@ from score import mean, percent
 
 # Of run.json, in this order; what else it holds is at its default or says how, not what, was trained.
 TOLD = ("max_steps", "batch", "accumulate", "max_len", "lr", "schedule", "warmup_ratio", "weight_decay", "beta1", "beta2", "max_grad_norm", "dtype",
-        "save_dtype", "lanes", "seed")
+        "matmul_precision", "save_dtype", "lanes", "seed")
 
 
 def score_table(rows):

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 SKIPPED = {".git", "build", ".venv", "node_modules", "target", "__pycache__", ".cache", ".ccache"}
-ISA_SOURCE = re.compile(r"^src/kernels/.*\.(scalar|avx2|avxvnni|avx512|amx)\.cpp$")
+ISA_SOURCE = re.compile(r"^src/kernels/.*\.(scalar|avx2|avxvnni|avx512|avx512bf16|amx)\.cpp$")
 
 
 def project_files(root, tracked_only=False):

@@ -37,7 +37,7 @@ WRAPPED = [
     (re.compile(r"^gtest/|^gmock/"), r"(_test\.(cpp|h)$)|^tests/", 9999, "GoogleTest"),
     (re.compile(r"^benchmark/"), r"(_bench\.cpp$)|^bench/", 9999, "Google Benchmark"),
 ]
-ISA_FILE = re.compile(r"\.(avx2|avxvnni|avx512|amx)\.cpp$")
+ISA_FILE = re.compile(r"\.(avx2|avxvnni|avx512|avx512bf16|amx)\.cpp$")
 # <utility> for std::integer_sequence, a type without code; the symbol lint sees what else would come of it.
 ISA_HEADERS = {"cstdint", "cstddef", "immintrin.h", "utility"}
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^">]+)[">]', re.M)

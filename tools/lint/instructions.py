@@ -14,6 +14,7 @@ RULES = {
     "avx2": (r"%ymm", r"%zmm|%tmm"),
     "avxvnni": (r"\{vex\} vpdpbusd ", r"%zmm|%tmm|%ymm(1[6-9]|2\d|3[01])"),
     "avx512": (r"%zmm", r"%tmm"),
+    "avx512bf16": (r"\bvdpbf16ps ", r"%tmm"),
     "amx": (r"\btileloadd ", None),
 }
 TILE_PRODUCT = re.compile(r"\b_tile_(dp\w+)\(")
