@@ -99,11 +99,11 @@ def stories(q):
 
 
 def brackets(q):
-    if m := re.fullmatch(r"Rewrite (\w+) with (\w+) -> (\w+)\.", q):
-        word = m[1]
-        while (at := word.find(m[2])) >= 0:
-            word = word[:at] + m[3] + word[at + len(m[2]):]
-        return word
+    if m := re.fullmatch(r"Rewrite ([ab](?: [ab])*) with ([ab ]+) -> ([ab ]+)\.", q):
+        word, old, new = (part.split() for part in m.groups())
+        while (at := next((i for i in range(len(word)) if word[i:i + len(old)] == old), None)) is not None:
+            word[at:at + len(old)] = new
+        return " ".join(word)
     if m := re.fullmatch(r"Close the brackets: (.*)", q):
         return m[1][::-1].translate(str.maketrans("([{", ")]}"))
     word = re.search(r"[()\[\]{}]+", q)[0]

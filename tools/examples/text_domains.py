@@ -155,6 +155,11 @@ def depth(word):
     return deepest
 
 
+def apart(word):
+    """Letters one by one, as the tokenizer leaves digits: it would join others by chance of what is frequent."""
+    return " ".join(word)
+
+
 RULES = (("ab", "ba"), ("aa", "b"), ("ba", "a"), ("bb", "a"), ("abb", "b"))
 
 
@@ -169,7 +174,7 @@ def brackets(rng):
     kind = pick(rng, "balanced", "balanced", "close", "depth", "rewrite", "rewrite")
     if kind == "rewrite":
         word, rule = "".join(rng.choice("ab") for _ in range(rng.randrange(3, 9))), rng.choice(RULES)
-        return f"rewrite {word} {rule}", f"Rewrite {word} with {rule[0]} -> {rule[1]}.", rewritten(word, rule) or "nothing"
+        return f"rewrite {word} {rule}", f"Rewrite {apart(word)} with {apart(rule[0])} -> {apart(rule[1])}.", apart(rewritten(word, rule))
     word = balanced(rng, rng.randrange(2, 7))
     if kind == "depth":
         return f"depth {word}", f"How deep is {word} nested?", str(depth(word))
