@@ -80,7 +80,7 @@ def main():
     ap.add_argument("--out", required=True)
     ap.add_argument("--train", type=int, default=60000, help="conversations of train.jsonl")
     ap.add_argument("--validation", type=int, default=500, help="conversations of validation.jsonl")
-    ap.add_argument("--eval", type=int, default=150, help="questions of each task and split")
+    ap.add_argument("--eval", type=int, default=150, help="questions of each task and split, 0: no eval folder")
     ap.add_argument("--seed", type=int, default=1)
     ap.add_argument("--mixture", default=HERE / "tiny-vlm" / "mixture.yaml")
     ap.add_argument("--jobs", type=int, default=os.cpu_count())
@@ -89,7 +89,7 @@ def main():
     with ProcessPoolExecutor(args.jobs) as pool:
         conversations(out, "train", args.seed, args.train, weights, pool)
         conversations(out, "validation", args.seed, args.validation, weights, pool)
-        jobs = [(out, task, split, args.seed, args.eval) for task in TASKS for split in ("clean", "hard")]
+        jobs = [(out, task, split, args.seed, args.eval) for task in TASKS for split in ("clean", "hard") if args.eval]
         list(pool.map(write_evaluation, jobs))
 
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes tiny-vlm from nothing: world, tokenizer, random weights, training, scores on held-out questions.
 #   tools/examples/tiny-vlm/train.sh WORK [PARTS] [publish]     PYTHON: a python3 with Pillow; STATERA: the program
-# PARTS: runs of 2500 steps, one behind the other; the rate is constant until the last, in which it falls to nothing.
+# PARTS: runs of 2500 steps, one behind the other; the rate is constant until the last, in which it falls to nothing. From the sixth on they are
+# on pictures of another seed and other shares (later.yaml).
 # publish: copies model, questions and card into examples/tiny-vlm.
 # PRECISION=medium: products of bf16 (AVX512_BF16 only), 1.4 times as fast.
 # WORK keeps everything; what is there already is not made again, and an interrupted training goes on.
@@ -24,19 +25,23 @@ cp "$here"/{config,generation_config,preprocessor_config,video_preprocessor_conf
 train() {  # FROM TO DATA SEED OPTION...: every part of the model, from the model FROM to the model TO, unless it is there
   local from=$1 to=$2 data=$3 seed=$4
   shift 4
-  [ -e "$work/$to/config.json" ] || "$statera" finetune "$work/$from" --out "$work/$to" --data "$work/world/$data" \
+  [ -e "$work/$to/config.json" ] || "$statera" finetune "$work/$from" --out "$work/$to" --data "$work/$data" \
     --train-vision --train-merger --train-language --train-embeddings --batch 32 --lanes 2 --max-len 512 --beta2 0.95 --weight-decay 0.05 \
     --max-grad-norm 1 --save-every 500 --seed "$seed" --matmul-precision "${PRECISION:-highest}" "$@"
 }
 
 # Grids told whole come first: started on questions, the model kept to the commonest answers (README.md).
-train init grids grids.jsonl 1 --max-steps 1500 --lr 1.5e-3 --warmup-steps 50 --schedule constant
-from=grids
+train init grids world/grids.jsonl 1 --max-steps 1500 --lr 1.5e-3 --warmup-steps 50 --schedule constant
+[ $parts -le 5 ] || [ -e "$work/later/validation.jsonl" ] ||
+  "$python" "$root/tools/examples/vlm_world.py" --out "$work/later" --train 120000 --eval 0 --seed 2 --mixture "$here/later.yaml"
+from=grids data=world
 for ((part = 1; part < parts; ++part)); do
-  train $from part-$part train.jsonl $part --eval-data "$work/world/validation.jsonl" --eval-every 500 --max-steps 2500 --lr 1e-3 --warmup-steps 50 --schedule constant
+  [ $part -le 5 ] || data=later
+  train $from part-$part $data/train.jsonl $part --eval-data "$work/world/validation.jsonl" --eval-every 500 --max-steps 2500 --lr 1e-3 --warmup-steps 50 --schedule constant
   from=part-$part
 done
-train $from tiny-vlm train.jsonl "$parts" --eval-data "$work/world/validation.jsonl" --eval-every 500 --max-steps 2500 --lr 1e-3 --warmup-steps 50 --schedule cosine --save-dtype bf16
+[ $parts -le 5 ] || data=later
+train $from tiny-vlm $data/train.jsonl "$parts" --eval-data "$work/world/validation.jsonl" --eval-every 500 --max-steps 2500 --lr 1e-3 --warmup-steps 50 --schedule cosine --save-dtype bf16
 
 cp "$here/tasks.json" "$work/world/eval/"
 "$python" "$root/tools/examples/score.py" "$statera" "$work/tiny-vlm" "$work/world/eval" "$work/scores"
