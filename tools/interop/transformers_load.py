@@ -4,7 +4,8 @@ Run by hand in an environment with torch, transformers, compressed-tensors and s
     python tools/interop/transformers_load.py build/release/statera [--only NAME ...]
 For every tiny checkpoint and a spread of settings: quantize with the program, compute logits with it, load the result with
 transformers (which decompresses it) and compare. The tolerance is 2e-3 absolute in fp32; 0.05 with int8 activations, where the row's
-largest value lies on a tie by definition (x / (max / 127.5) = -127.5), so the last bit of x decides between two codes.
+largest value lies on a tie by definition (x / (max / 127.5) = -127.5), so the last bit of x decides between two codes;
+static scales have no such ties.
 compressed-tensors 0.20.0 cannot load asymmetric pack-quantized files, its own included (zero points are not packed on meta tensors).
 """
 import argparse
@@ -20,7 +21,8 @@ import torch
 import transformers as T
 from safetensors.torch import load_file, save_file
 
-TINY = Path(__file__).resolve().parents[2] / "tests" / "tiny"
+ROOT = Path(__file__).resolve().parents[2]
+TINY = ROOT / "tests" / "tiny"
 SETTINGS = {
     "w4 g32 sym": ["--w-bits", "4", "--w-group", "32"],
     "w4 g32 asym": ["--w-bits", "4", "--w-group", "32", "--asym"],
@@ -30,7 +32,9 @@ SETTINGS = {
     "w2 g32 asym": ["--w-bits", "2", "--w-group", "32", "--asym"],
     "w8a8": ["--w-bits", "8", "--w-group", "-1", "--a-bits", "8"],
 }
-MODELS = ["llama", "llama_rope3", "mistral", "qwen2", "qwen3", "phi3", "qwen2_vl", "qwen2_5_vl", "qwen3_vl"]
+# Scales found on samples need a tokenizer, which of these models only the example has.
+STATIC = {"w8a8 static": SETTINGS["w8a8"] + ["--a-static"]}
+MODELS = ["llama", "llama_rope3", "mistral", "qwen2", "qwen3", "phi3", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "example"]
 INPUTS = ("input_ids", "pixel_values", "image_grid_thw", "mm_token_type_ids")
 
 
@@ -42,9 +46,11 @@ def run(*args):
 
 def one(program, name, flags, work):
     out, logits = work / "q", work / "logits.safetensors"
-    run(program, "quantize", TINY / name, "--out", out, "--method", "rtn", *flags)
-    golden = TINY / name / "golden.safetensors"
-    inputs = {k: v for k, v in load_file(golden).items() if k in INPUTS}
+    example = name == "example"
+    run(program, "quantize", ROOT / "examples/tiny-qwen3-vl" if example else TINY / name, "--out", out, "--method", "rtn", *flags)
+    golden = TINY / "example_golden.safetensors" if example else TINY / name / "golden.safetensors"
+    prefix = "text." if example else ""  # of the example's prompts the one without pictures
+    inputs = {k.removeprefix(prefix): v for k, v in load_file(golden).items() if k.startswith(prefix) and k.removeprefix(prefix) in INPUTS}
     save_file(inputs, work / "inputs.safetensors")
     run(program, "logits", out, "--inputs", work / "inputs.safetensors", "--out", logits)
     ours = load_file(logits)["logits"]
@@ -64,7 +70,7 @@ def main():
     T.logging.disable_progress_bar()
     failed = 0
     for name in args.only:
-        for label, flags in SETTINGS.items():
+        for label, flags in (STATIC if name == "example" else SETTINGS).items():
             with tempfile.TemporaryDirectory() as work:
                 try:
                     d = one(args.program, name, flags, Path(work))
