@@ -23,11 +23,13 @@ void row(const float* x, int64_t k, uint32_t* out) noexcept {
 }
 
 void columns(const float* even, const float* odd, int64_t count, uint32_t* out) noexcept {
+  alignas(64) static constexpr uint16_t kInterleaved[] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                                          8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+  const __m512i order = _mm512_load_si512(kInterleaved);
   for (int64_t j = 0; j < count; j += 16) {
     const __mmask16 there = first(count - j);
     const __m512 low = _mm512_maskz_loadu_ps(there, even + j), high = odd ? _mm512_maskz_loadu_ps(there, odd + j) : _mm512_setzero_ps();
-    const __m512i a = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(low)), b = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(high));
-    _mm512_mask_storeu_epi32(out + j, there, _mm512_or_si512(a, _mm512_slli_epi32(b, 16)));
+    _mm512_mask_storeu_epi32(out + j, there, _mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh(high, low)));
   }
 }
 
