@@ -106,7 +106,7 @@ def brackets(q):
         return " ".join(word)
     if m := re.fullmatch(r"Close the brackets: (.*)", q):
         return m[1][::-1].translate(str.maketrans("([{", ")]}"))
-    word = re.search(r"[()\[\]{}]+", q)[0]
+    word = "".join(re.findall(r"[()\[\]{}]", q))
     if q.startswith("How deep"):
         return deepest(word)
     while (shorter := re.sub(r"\(\)|\[\]|\{\}", "", word)) != word:  # every innermost pair goes; what stays was not balanced

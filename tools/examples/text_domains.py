@@ -128,6 +128,11 @@ def stories(rng):
 PAIRS = {"(": ")", "[": "]", "{": "}"}
 
 
+def apart(word):
+    """Signs one by one, as the tokenizer leaves digits: it would join others as chance has made them frequent."""
+    return " ".join(word)
+
+
 def balanced(rng, pairs):
     """A balanced word of that many pairs."""
     if pairs == 0:
@@ -155,11 +160,6 @@ def depth(word):
     return deepest
 
 
-def apart(word):
-    """Letters one by one, as the tokenizer leaves digits: it would join others by chance of what is frequent."""
-    return " ".join(word)
-
-
 RULES = (("ab", "ba"), ("aa", "b"), ("ba", "a"), ("bb", "a"), ("abb", "b"))
 
 
@@ -177,14 +177,14 @@ def brackets(rng):
         return f"rewrite {word} {rule}", f"Rewrite {apart(word)} with {apart(rule[0])} -> {apart(rule[1])}.", apart(rewritten(word, rule))
     word = balanced(rng, rng.randrange(2, 7))
     if kind == "depth":
-        return f"depth {word}", f"How deep is {word} nested?", str(depth(word))
+        return f"depth {word}", f"How deep is {apart(word)} nested?", str(depth(word))
     if kind == "close":
         opened = "".join(rng.choice("([{") for _ in range(rng.randrange(2, 7)))
-        return f"close {opened}", f"Close the brackets: {opened}", "".join(PAIRS[c] for c in reversed(opened))
+        return f"close {opened}", f"Close the brackets: {apart(opened)}", apart(PAIRS[c] for c in reversed(opened))
     if rng.random() < 0.5:
         at = rng.randrange(len(word))
         word = word[:at] + rng.choice("()[]{}") + word[at + 1:]
-    return f"balanced {word}", f"Is {word} balanced?", "yes" if is_balanced(word) else "no"
+    return f"balanced {word}", f"Is {apart(word)} balanced?", "yes" if is_balanced(word) else "no"
 
 
 DOMAINS = {"arithmetic": arithmetic, "sorting": sorting, "code": code, "stories": stories, "brackets": brackets}
