@@ -8,7 +8,7 @@ set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 keep=no
-given=(examples/tiny-qwen3-vl)
+given=(examples/tiny-vlm examples/tiny-vlm/eval examples/tiny-vlm/calibration.jsonl)
 words=()
 for option in "$@"; do
   case $option in
