@@ -3,7 +3,8 @@
 # (--keep shows it and leaves it). Any checkpoint folder can take the example's place: scripts/demo.sh [--keep] [MODEL [EVAL CALIBRATION]].
 #   MODEL alone: inspect it, ask about a picture, quantize to 4 bits, ask again, compare sizes, speeds and logits.
 #   EVAL (questions and their tasks.json) and CALIBRATION (items for --data) make it the story of a trained model: it answers questions about pictures,
-#   is quantized by rtn and by mbq to 4 and 3 bits, and a table says what each of them lost. The report of the last one lies in build/demo afterwards.
+#   gets the outlier channels of large models, which change none of its logits, is quantized by rtn and by mbq to 4 and 3 bits, and a table says
+#   what each of them lost. The report of the last one lies in build/demo afterwards.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -13,7 +14,7 @@ words=()
 for option in "$@"; do
   case $option in
     --keep) keep=yes ;;
-    -h | --help) sed -n '2,7s/^# //p' "${BASH_SOURCE[0]}"; exit 0 ;;
+    -h | --help) sed -n '2,8s/^# //p' "${BASH_SOURCE[0]}"; exit 0 ;;
     -*) echo "demo: unknown option $option (there is --keep)" >&2; exit 1 ;;
     *) words+=("$(realpath "$option")") ;;
   esac
@@ -73,10 +74,13 @@ story() {
     printf '  (right: %s)\n' "$answer"
   done < "$work/questions"
 
+  title "Outlier channels, as large models have them and small ones do not: 24 of 192 in each place, 256 times as large"
+  python3 -B "$root/tools/outliers/inject.py" "$model" "$work/outliers" --factor 256 --channels 24 --program "$root/build/release/statera" | tail -n 1
+
   title "Quantize: round to nearest, and scales balanced between pictures and answers (mbq)"
   for bits in 4 3; do
-    statera quantize "$model" --out "$work/rtn-w$bits" --method rtn --w-bits "$bits" --w-group 32 --asym
-    statera quantize "$model" --out "$work/mbq-w$bits" --method mbq --w-bits "$bits" --w-group 32 --asym --data "$calibration"
+    statera quantize "$work/outliers" --out "$work/rtn-w$bits" --method rtn --w-bits "$bits" --w-group 32 --asym
+    statera quantize "$work/outliers" --out "$work/mbq-w$bits" --method mbq --w-bits "$bits" --w-group 32 --asym --data "$calibration"
   done
 
   title "What they lost: the first $per_file questions of each task"

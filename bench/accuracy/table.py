@@ -2,7 +2,7 @@
 """What each way of quantizing costs a trained model, task by task: makes docs/accuracy.md. Standard library only.
 
     python3 bench/accuracy/table.py run PROGRAM MODEL WORK [--eval MODEL/eval] [--data MODEL/calibration.jsonl] [--limit N] [--only NAME ...]
-                                    [--weights plain outliers] [--factor 32] [--channels 4] [--samples 128] [--seed 0]
+                                    [--weights plain outliers] [--factor 256] [--channels 24] [--samples 128] [--seed 0]
     python3 bench/accuracy/table.py write PAGE.md WORK ...
 
 `run` takes MODEL as it is and with outlier channels that change no logit (tools/outliers/inject.py), quantizes both in every way below with the
@@ -157,8 +157,8 @@ def main():
     p.add_argument("--limit", type=int, default=0)
     p.add_argument("--only", nargs="+", metavar="NAME", help=", ".join(VARIANTS))
     p.add_argument("--weights", nargs="+", choices=KINDS, default=list(KINDS))
-    p.add_argument("--factor", type=float, default=32)
-    p.add_argument("--channels", type=int, default=4)
+    p.add_argument("--factor", type=float, default=256)
+    p.add_argument("--channels", type=int, default=24)
     p.add_argument("--samples", type=int, default=128)
     p.add_argument("--seed", type=int, default=0)
     p = sub.add_parser("write")

@@ -28,7 +28,8 @@ TEST(Cpu, SupportIsDownwardClosed) {
 }
 
 TEST(Cpu, AnUnknownNameInTheEnvironmentIsNamed) {
-  // The choice is made once a process, so a child makes it.
+  // The choice is made once a process, so a child does that begins anew.
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
   EXPECT_EXIT(
       {
         setenv("STATERA_ISA", "avx9", 1);
@@ -44,6 +45,7 @@ TEST(Cpu, AnUnknownNameInTheEnvironmentIsNamed) {
 }
 
 TEST(Cpu, TheEnvironmentForcesAnIsa) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
   EXPECT_EXIT(
       {
         setenv("STATERA_ISA", "scalar", 1);
