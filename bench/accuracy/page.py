@@ -7,7 +7,7 @@ LABELS = {"rtn": "RTN", "awq": "AWQ", "gptq": "GPTQ", "mbq": "MBQ", "smoothquant
 
 HEAD = """# Accuracy
 
-What each way of quantizing costs the two trained example models, by task. Written by `bench/accuracy/table.py`; do not edit.
+What each way of quantizing costs the trained example models, by task. Written by `bench/accuracy/table.py`; do not edit.
 
 Every variant is a checkpoint that `statera quantize` wrote and `statera eval` ran as it is: packed weights, integer activations where it has them. Language
 blocks are quantized; vision tower, projectors, embeddings and head stay in bf16. Weights alone are rounded in groups of {group} with zero points (models this small have
