@@ -1,7 +1,7 @@
 """docs/accuracy.md from the results of table.py. Standard library only; text in, text out."""
 from score import mean, paired, percent
 
-KINDS = {"plain": "The weights as trained", "outliers": "With outlier channels"}
+KINDS = {"plain": "The weights as trained", "outliers": "With outlier channels everywhere", "norms": "With outlier channels behind norms"}
 SHOWN = (("Weights only: 4 bits", "w4"), ("Weights only: 3 bits", "w3"), ("8-bit activations", "a8"))
 LABELS = {"rtn": "RTN", "awq": "AWQ", "gptq": "GPTQ", "mbq": "MBQ", "smoothquant": "SmoothQuant"}
 
@@ -14,7 +14,8 @@ blocks are quantized; vision tower, projectors, embeddings and head stay in bf16
 no room for groups of 128), weights under 8-bit activations to one symmetric scale per row. Scores are per cent with standard errors over questions. All variants
 answer the same questions, so differences are surer than two scores beside each other look: *against bf16* is the mean difference over all questions, pair by
 pair, with its own standard error; *against RTN* the same beside round-to-nearest of the same bits. *With outlier channels* is the same function, logit by logit, with some channels {factor:g} times as large between
-two operations, as large models have them and small ones do not ([how](../tools/outliers/inject.py)).
+two operations, as large models have them and small ones do not ([how](../tools/outliers/inject.py)): for weights alone wherever that is possible, for 8-bit activations
+behind norms, which is what SmoothQuant divides; scales per token have no answer to them in front of `o_proj` and `down_proj`.
 """
 
 
@@ -68,7 +69,7 @@ def model_section(results):
            f"    {results['command']}\n"]
     if limits != {0}:
         out.append(f"**Not all questions**: {', '.join(f'the first {n}' if n else 'all' for n in sorted(limits))} of each file.\n")
-    if missing := [v for v in results["variants"] if f"plain/{v}" not in runs and f"outliers/{v}" not in runs]:
+    if missing := [v for v in results["variants"] if not any(f"{kind}/{v}" in runs for kind in KINDS)]:
         out.append(f"Not measured: {', '.join(map(label, missing))}.\n")
     for kind, title in KINDS.items():
         of_kind = {name.partition("/")[2]: r for name, r in runs.items() if name.startswith(kind + "/")}

@@ -2,11 +2,11 @@
 """What each way of quantizing costs a trained model, task by task: makes docs/accuracy.md. Standard library only.
 
     python3 bench/accuracy/table.py run PROGRAM MODEL WORK [--eval MODEL/eval] [--data MODEL/calibration.jsonl] [--limit N] [--only NAME ...]
-                                    [--weights plain outliers] [--factor 256] [--channels 24] [--samples 128] [--seed 0]
+                                    [--weights plain outliers norms] [--factor 256] [--channels 24] [--samples 128] [--seed 0]
     python3 bench/accuracy/table.py write PAGE.md WORK ...
 
-`run` takes MODEL as it is and with outlier channels that change no logit (tools/outliers/inject.py), quantizes both in every way below with the
-program, and has every result answer every question of EVAL (tools/examples/score.py), one after the other. WORK keeps all of it: what is there
+`run` takes MODEL as it is and with outlier channels that change no logit (tools/outliers/inject.py), quantizes it in every way below with the
+program (with outliers at every place: weights alone; behind norms: 8-bit activations, too), and has every result answer every question of EVAL (tools/examples/score.py), one after the other. WORK keeps all of it: what is there
 already is not made again, a killed run goes on, and other settings over the same WORK are refused. `write` makes the page of one or more WORKs.
 --limit takes the first N questions of each file, --only some of the variants: a later run without them completes the rest.
 """
@@ -40,12 +40,18 @@ for b in (4, 3):
     VARIANTS |= {f"{m}-w{b}": weights_only(m, b) for m in ("rtn", "awq", "gptq", "mbq")}
 for b in (8, 4):
     VARIANTS |= {f"{m}-w{b}a8": with_activations(m, b) for m in ("rtn", "smoothquant")}
-KINDS = ("plain", "outliers")
+# Where outlier channels are put. Those in front of o and down no method of per-token activations here can reach: SmoothQuant divides what norms make.
+KINDS = {"plain": (), "outliers": inject.PLACES, "norms": ("norm",)}
 
 
 def variants_of(config):
     """mbq balances pictures against answers: models without eyes have nothing to balance."""
     return [v for v in VARIANTS if "vision_config" in config or not v.startswith("mbq")]
+
+
+def belongs(kind, variant):
+    """Whether a variant is asked for with this kind of weights."""
+    return kind == "plain" or variant == "bf16" or (kind == "norms") == variant.endswith("a8")
 
 
 def settings_of(args):
@@ -78,12 +84,12 @@ def save(work, results):
 
 
 def source_of(args, kind):
-    """The folder of the plain model, or the one with outliers, which is made where it is not there yet."""
-    if kind == "plain":
+    """The folder of the plain model, or one with outliers, which is made where it is not there yet."""
+    if not KINDS[kind]:
         return args.model
-    out = args.work / "outliers" / "model"
+    out = args.work / kind / "model"
     if not out.exists():
-        inject.make(args.model, out, args.factor, args.channels, seed=args.seed, program=args.program)
+        inject.make(args.model, out, args.factor, args.channels, KINDS[kind], args.seed, args.program)
     return out
 
 
@@ -114,7 +120,7 @@ def run(args):
     for kind in args.weights:
         for variant in results["variants"]:
             name = f"{kind}/{variant}"
-            if args.only and variant not in args.only:
+            if not belongs(kind, variant) or args.only and variant not in args.only:
                 continue
             if results["runs"].get(name, {}).get("limit") != args.limit:
                 results["runs"][name] = one(args, kind, variant)
@@ -128,8 +134,8 @@ def run(args):
 
 def check_same_function(runs):
     """Outlier channels change no logit, so they must change no answer."""
-    plain, outliers = (runs.get(f"{kind}/bf16") for kind in KINDS)
-    if plain and outliers and plain["limit"] == outliers["limit"] and plain["answers"] != outliers["answers"]:
+    exact = [runs[name] for kind in KINDS if (name := f"{kind}/bf16") in runs]
+    if any(a["limit"] == exact[0]["limit"] and a["answers"] != exact[0]["answers"] for a in exact):
         raise SystemExit("the model with outliers scores otherwise than the plain one")
 
 
@@ -156,7 +162,7 @@ def main():
     p.add_argument("--data", type=Path, help="calibration items; MODEL/calibration.jsonl when not given")
     p.add_argument("--limit", type=int, default=0)
     p.add_argument("--only", nargs="+", metavar="NAME", help=", ".join(VARIANTS))
-    p.add_argument("--weights", nargs="+", choices=KINDS, default=list(KINDS))
+    p.add_argument("--weights", nargs="+", choices=list(KINDS), default=list(KINDS))
     p.add_argument("--factor", type=float, default=256)
     p.add_argument("--channels", type=int, default=24)
     p.add_argument("--samples", type=int, default=128)

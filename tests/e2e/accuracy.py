@@ -26,19 +26,22 @@ def run(*more):
     return table("run", c.program, EXAMPLE, W / "work", "--eval", W / "eval", "--data", CALIBRATION, "--samples", 4, "--limit", 2, *more)
 
 
-r = run("--weights", "outliers", "--only", "bf16", "rtn-w3", "mbq-w3", "smoothquant-w4a8")
-c.check("four variants with outliers", r.returncode == 0 and r.stdout.count("outliers/") == 4, r.stdout + r.stderr)
+some = ("--weights", "outliers", "norms", "--only", "bf16", "rtn-w3", "mbq-w3", "smoothquant-w4a8")
+r = run(*some)
+c.check("weights alone with outliers everywhere, 8-bit activations with those behind norms",
+        r.returncode == 0 and [line.split()[0] for line in r.stdout.splitlines()] ==
+        ["outliers/bf16", "outliers/rtn-w3", "outliers/mbq-w3", "norms/bf16", "norms/smoothquant-w4a8"], r.stdout + r.stderr)
 results = json.loads((W / "work" / "results.json").read_text())
 c.check("each answered each question", all(len(a) == 2 for made in results["runs"].values() for a in made["answers"].values()), results["runs"])
 c.check("the box task has its own score", results["runs"]["outliers/bf16"]["rows"][1]["metric"] == "iou")
 times = {f: f.stat().st_mtime_ns for f in W.rglob("model.safetensors")}
-c.check("the outliers and three checkpoints", len(times) == 4, times)
-r = run("--weights", "outliers", "--only", "bf16", "rtn-w3", "mbq-w3", "smoothquant-w4a8")
+c.check("two models with outliers and three checkpoints", len(times) == 5, times)
+r = run(*some)
 c.check("a second run makes nothing anew", r.returncode == 0 and times == {f: f.stat().st_mtime_ns for f in W.rglob("model.safetensors")}, r.stderr)
 
 r = table("write", W / "page.md", W / "work")
 text = (W / "page.md").read_text() if r.returncode == 0 else r.stderr
-for said in ("| task | bf16 | RTN W3 | MBQ W3 |", "| task | bf16 | SmoothQuant W4A8 |", "With outlier channels", "first 2 of each file", "Not measured: RTN W4"):
+for said in ("| task | bf16 | RTN W3 | MBQ W3 |", "| task | bf16 | SmoothQuant W4A8 |", "With outlier channels everywhere", "With outlier channels behind norms", "first 2 of each file", "Not measured: RTN W4"):
     c.check(f"the page says {said}", said in text, text[-1500:])
 c.check("and nothing of this machine", str(W) not in text and str(ROOT) not in text)
 

@@ -95,6 +95,6 @@ void micro(const uint32_t* a, int rows, const uint32_t* b, int64_t count, bool a
 
 }  // namespace
 
-const Table kAvx512Bf16 = {kMaxRows, row, columns, turn, micro};
+const Table kAvx512Bf16 = {row, columns, turn, {kMaxRows, micro, nullptr, nullptr}};
 
 }  // namespace statera::kernels::bgemm

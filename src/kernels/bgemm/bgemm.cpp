@@ -19,6 +19,12 @@ const Table& table() {
   return table_of(kScalar, kScalar, wide, wide);
 }
 
+// Every machine with the set amx has avx512_bf16.
+const Micro& micro_kernel() {
+  const Table& t = table();
+  return table_of(t.micro, t.micro, t.micro, kAmx);
+}
+
 int64_t pairs_of(int64_t k) { return (k + 1) / 2; }
 
 // Pairs of rows [first, first + count) of x, count <= 16, of k [k0, k0 + depth), each row by itself: out[r * kPairs + i].
@@ -63,17 +69,17 @@ void pack_columns(const Table& t, const Matrix& x, int64_t first, int64_t count,
 }
 
 // C [rows, columns <= 32] at y from one block of A and of a panel.
-void multiply(const Table& t, const uint32_t* a, int64_t rows, const uint32_t* b, int64_t pairs, bool add, float* y, int64_t ldy, int64_t columns) {
-  alignas(64) float edge[16 * kColumns];
-  for (int64_t r = 0; r < rows; r += t.max_rows) {
-    const int count = static_cast<int>(std::min<int64_t>(t.max_rows, rows - r));
+void multiply(const Micro& micro, const uint32_t* a, int64_t rows, const uint32_t* b, int64_t pairs, bool add, float* y, int64_t ldy, int64_t columns) {
+  alignas(64) float edge[kMaxMicroRows * kColumns];
+  for (int64_t r = 0; r < rows; r += micro.max_rows) {
+    const int count = static_cast<int>(std::min<int64_t>(micro.max_rows, rows - r));
     float* to = y + r * ldy;
     if (columns == kColumns) {
-      t.micro(a + r * kPairs, count, b, pairs, add, to, ldy);
+      micro.run(a + r * kPairs, count, b, pairs, add, to, ldy);
       continue;
     }
     for (int i = 0; add && i < count; ++i) std::memcpy(edge + i * kColumns, to + i * ldy, static_cast<size_t>(columns) * sizeof(float));
-    t.micro(a + r * kPairs, count, b, pairs, add, edge, kColumns);
+    micro.run(a + r * kPairs, count, b, pairs, add, edge, kColumns);
     for (int i = 0; i < count; ++i) std::memcpy(to + i * ldy, edge + i * kColumns, static_cast<size_t>(columns) * sizeof(float));
   }
 }
@@ -94,7 +100,9 @@ void pack(const Matrix& b, int64_t n, int64_t k, uint32_t* packed, int64_t begin
 
 void matmul(const Matrix& a, int64_t m_begin, int64_t m_end, int64_t k, const uint32_t* packed, int64_t n, float* c, int64_t ldc) noexcept {
   const Table& t = table();
+  const Micro& micro = micro_kernel();
   alignas(64) uint32_t rows[kRows * kPairs];
+  if (micro.begin) micro.begin();
   for (int64_t m = m_begin; m < m_end; m += kRows) {
     const int64_t count = std::min(kRows, m_end - m);
     if (k == 0) {
@@ -105,9 +113,10 @@ void matmul(const Matrix& a, int64_t m_begin, int64_t m_end, int64_t k, const ui
       for (int64_t r = 0; r < count; r += kSide) pack_rows(t, a, m + r, std::min(kSide, count - r), k0, depth, rows + r * kPairs);
       const uint32_t* block = packed + panels(n) * kColumns * (k0 / 2);
       for (int64_t j = 0; j < n; j += kColumns)
-        multiply(t, rows, count, block + j * pairs_of(depth), pairs_of(depth), k0 > 0, c + m * ldc + j, ldc, std::min<int64_t>(kColumns, n - j));
+        multiply(micro, rows, count, block + j * pairs_of(depth), pairs_of(depth), k0 > 0, c + m * ldc + j, ldc, std::min<int64_t>(kColumns, n - j));
     }
   }
+  if (micro.end) micro.end();
 }
 
 }  // namespace statera::kernels::bgemm

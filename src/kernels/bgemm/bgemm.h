@@ -1,5 +1,5 @@
 // bgemm: C = A B^T of f32 matrices whose elements are rounded to bf16 first (to the nearest, halves to even), with sums in f32: what a training
-// step multiplies, at twice the rate of f32 where the CPU has AVX512_BF16. Each matrix may lie turned, so that one kernel serves y = x W^T,
+// step multiplies, at twice the rate of f32 where the CPU has AVX512_BF16 and at many times it where it has AMX. Each matrix may lie turned, so that one kernel serves y = x W^T,
 // dx = g W and dW = g^T x. Only such CPUs: available() says whether this is one.
 #pragma once
 
@@ -34,18 +34,26 @@ void matmul(const Matrix& a, int64_t m_begin, int64_t m_end, int64_t k, const ui
 
 // --- what the ISA files implement -----------------------------------------------------------------------------------------
 // A pair is bf16(x[2i]) in the low half of a word and bf16(x[2i + 1]) in the high one.
+inline constexpr int kMaxMicroRows = 32;
+struct Micro {
+  int max_rows;  // <= kMaxMicroRows
+  // y[r][0..32) (+)= sum over pairs of a[r * kDepth / 2 + i] . b[32 i ..], r < rows <= max_rows. Of a, max_rows rows are readable.
+  void (*run)(const uint32_t* a, int rows, const uint32_t* b, int64_t pairs, bool add, float* y, int64_t ldy) noexcept;
+  // Around any number of run() on one thread; null: nothing to do.
+  void (*begin)() noexcept;
+  void (*end)() noexcept;
+};
 struct Table {
-  int max_rows;  // <= 16
   // out[i] = the pair of x[2i], x[2i + 1], i < (k + 1) / 2; beyond k zero.
   void (*row)(const float* x, int64_t k, uint32_t* out) noexcept;
   // out[j] = the pair of even[j], odd[j] (null: zeros), j < count.
   void (*columns)(const float* even, const float* odd, int64_t count, uint32_t* out) noexcept;
   // out[j * ldo + i] = in[i * ldi + j], 16 x 16.
   void (*turn)(const uint32_t* in, int64_t ldi, uint32_t* out, int64_t ldo) noexcept;
-  // y[r][0..32) (+)= sum over pairs of a[r * kDepth / 2 + i] . b[32 i ..], r < rows <= max_rows.
-  void (*micro)(const uint32_t* a, int rows, const uint32_t* b, int64_t pairs, bool add, float* y, int64_t ldy) noexcept;
+  Micro micro;
 };
 extern const Table kScalar;
 extern const Table kAvx512Bf16;
+extern const Micro kAmx;  // packed by kAvx512Bf16
 
 }  // namespace statera::kernels::bgemm

@@ -50,6 +50,6 @@ void micro(const uint32_t* a, int rows, const uint32_t* b, int64_t pairs, bool a
 
 }  // namespace
 
-const Table kScalar = {12, row, columns, turn, micro};
+const Table kScalar = {row, columns, turn, {12, micro, nullptr, nullptr}};
 
 }  // namespace statera::kernels::bgemm

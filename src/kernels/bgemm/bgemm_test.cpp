@@ -10,6 +10,9 @@
 #include "kernels/isa_test.h"
 
 namespace statera::kernels::bgemm {
+
+extern const Micro kAmxTwin;  // tiles emulated
+
 namespace {
 
 double rounded(float x) {
@@ -76,6 +79,30 @@ TEST(Bgemm, RoundingIsTheSpecifications) {
     kAvx512Bf16.columns(x.data(), odd, count, fast.data());
     EXPECT_EQ(fast, spec);
   }
+}
+
+// Any number of rows, pairs that do and do not fill tiles, sums begun and gone on with; rows that were not asked for stay as they are.
+TEST(Bgemm, TilesAddUpWhatTheSpecificationDoes) {
+  if (!isa_supported(Isa::avx512)) GTEST_SKIP() << "the twin of AMX runs on machines with avx512";
+  constexpr int64_t kPairs = kDepth / 2, kLd = kColumns + 3;
+  const auto pairs_of = [](int64_t count, unsigned seed) {
+    std::vector<uint32_t> packed(static_cast<size_t>(count));
+    kScalar.row(normal(static_cast<size_t>(2 * count), seed).data(), 2 * count, packed.data());
+    return packed;
+  };
+  const auto a = pairs_of(kMaxMicroRows * kPairs, 1), b = pairs_of(kPairs * kColumns, 2);
+  const auto before = normal(static_cast<size_t>((kMaxMicroRows + 1) * kLd), 3);
+  for (int rows = 1; rows <= kAmxTwin.max_rows; ++rows)
+    for (int64_t pairs : {int64_t{1}, int64_t{16}, int64_t{21}, int64_t{96}, kPairs})
+      for (bool add : {false, true}) {
+        auto spec = before, fast = before;
+        kScalar.micro.run(a.data(), rows, b.data(), pairs, add, spec.data(), kLd);
+        kAmxTwin.begin();
+        kAmxTwin.run(a.data(), rows, b.data(), pairs, add, fast.data(), kLd);
+        kAmxTwin.end();
+        for (size_t i = 0; i < spec.size(); ++i)
+          ASSERT_NEAR(fast[i], spec[i], spec[i] == before[i] ? 0 : 1e-4) << rows << " rows, " << pairs << " pairs, add " << add << ", element " << i;
+      }
 }
 
 }  // namespace

@@ -167,6 +167,6 @@ void convert(const Rows& w, int64_t k_begin, int64_t count, float* out) noexcept
 
 }  // namespace
 
-const Table kAvx2 = {decode, convert};
+const Table kAvx2 = {decode, convert, nullptr};
 
 }  // namespace statera::kernels::hgemm

@@ -159,8 +159,21 @@ void convert(const Rows& w, int64_t k_begin, int64_t count, float* out) noexcept
   convert_type<Type::bf16>(w, k_begin, count, out);
 }
 
+void pairs(const Rows& w, int64_t k_begin, int64_t count, uint32_t* out) noexcept {
+  const __mmask32 mask = count >= 32 ? 0xffffffffu : (1u << count) - 1;
+  __m512 r[16];
+#pragma GCC unroll 16
+  for (int row = 0; row < 16; ++row) {
+    const bool there = row < w.rows;
+    r[row] = _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(there ? mask : 0, static_cast<const uint16_t*>(w.data) + (there ? row * w.ldw + k_begin : 0)));
+  }
+  transpose(r);
+#pragma GCC unroll 16
+  for (int j = 0; j < 16; ++j) _mm512_storeu_ps(reinterpret_cast<float*>(out) + j * kRowBlock, r[j]);
+}
+
 }  // namespace
 
-const Table kAvx512 = {decode, convert};
+const Table kAvx512 = {decode, convert, pairs};
 
 }  // namespace statera::kernels::hgemm

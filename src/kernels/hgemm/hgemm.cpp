@@ -11,7 +11,7 @@ namespace {
 
 static_assert(kRowBlock == tile::kRowBlock);
 
-// For amx: bf16 tiles would round x.
+// For amx: what tiles do not multiply.
 const Table& table() { return table_of(kScalar, kAvx2, kAvx512, kAvx512); }
 
 Rows block_rows(const Matrix& w, int64_t block) {
@@ -29,6 +29,11 @@ void fill(const void* source, int64_t block, int64_t k_begin, int64_t count, flo
   s.table.convert(block_rows(s.w, block), k_begin, count, out);
 }
 
+void fill_pairs(const void* source, int64_t block, int64_t k_begin, int64_t count, uint32_t* out) noexcept {
+  const auto& s = *static_cast<const Source*>(source);
+  s.table.pairs(block_rows(s.w, block), k_begin, count, out);
+}
+
 }  // namespace
 
 void matmul(const float* x, int64_t ldx, int64_t m, const Matrix& w, const float* bias, float* y, int64_t ldy, int64_t n_begin,
@@ -36,7 +41,7 @@ void matmul(const float* x, int64_t ldx, int64_t m, const Matrix& w, const float
   const Table& t = table();
   if (m > kMaxDecodeRows) {
     const Source source{t, w};
-    tile::run(x, ldx, m, w.k, fill, &source, bias, y, ldy, n_begin, n_end);
+    tile::run(x, ldx, m, w.k, {fill, &source, w.type == Type::bf16 ? fill_pairs : nullptr}, bias, y, ldy, n_begin, n_end);
     return;
   }
   if (m <= 0) return;

@@ -39,6 +39,9 @@ struct Table {
   void (*decode)(const float* x, int64_t ldx, int m, const Rows& w, int64_t k, float* y) noexcept;
   // out[i*16 + row] = w[row][k_begin + i], i < count; 0 for rows that are not there. count rounded up to 16 may be written.
   void (*convert)(const Rows& w, int64_t k_begin, int64_t count, float* out) noexcept;
+  // Of bf16 rows: out[i*16 + row] = w[row][k_begin + 2 i] in the lower half and the next in the upper one, i < 16; 0 from count on, count <= 32. Null: of a set
+  // without tiles beside it.
+  void (*pairs)(const Rows& w, int64_t k_begin, int64_t count, uint32_t* out) noexcept;
 };
 extern const Table kScalar;
 extern const Table kAvx2;

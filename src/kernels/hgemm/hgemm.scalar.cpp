@@ -38,8 +38,15 @@ void convert(const Rows& w, int64_t k_begin, int64_t count, float* out) noexcept
     for (int row = 0; row < kRowBlock; ++row) *out++ = row < w.rows ? weight(w, row, k_begin + i) : 0.0f;
 }
 
+void pairs(const Rows& w, int64_t k_begin, int64_t count, uint32_t* out) noexcept {
+  const auto* stored = static_cast<const uint16_t*>(w.data);
+  const auto at = [&](int row, int64_t i) -> uint32_t { return row < w.rows && i < count ? stored[row * w.ldw + k_begin + i] : 0; };
+  for (int64_t i = 0; i < kRowBlock; ++i)
+    for (int row = 0; row < kRowBlock; ++row) *out++ = at(row, 2 * i) | at(row, 2 * i + 1) << 16;
+}
+
 }  // namespace
 
-const Table kScalar = {decode, convert};
+const Table kScalar = {decode, convert, pairs};
 
 }  // namespace statera::kernels::hgemm

@@ -35,7 +35,7 @@ void cases(benchmark::internal::Benchmark* b) {
 }
 BENCHMARK(hgemm_decode)->Apply(cases)->ArgsProduct({{1, 2}, {0, 1, 2}, {1}, {1, 2}});
 BENCHMARK(hgemm_decode)->Apply(cases)->ArgsProduct({{1, 2}, {1}, {2, 4, 8}, {1, 2}});
-BENCHMARK(hgemm_prefill)->Apply(cases)->ArgsProduct({{1, 2}, {1}, {9, 16, 64, 256, 512}, {1, 2}});
+BENCHMARK(hgemm_prefill)->Apply(cases)->ArgsProduct({{1, 2, 3}, {1}, {9, 16, 64, 256, 512}, {1, 2}});
 
 }  // namespace
 }  // namespace statera::kernels::hgemm

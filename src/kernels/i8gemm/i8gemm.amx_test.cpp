@@ -1,5 +1,5 @@
 // i8gemm.amx.cpp once more, on emulated tiles. Cases: i8gemm_test.cpp.
-#include "kernels/i8gemm/emulated_tiles_test.h"
+#include "kernels/emulated_tiles_test.h"
 #include "kernels/i8gemm/twins_test.h"
 
 #define kAmx kAmxTwin
@@ -7,6 +7,6 @@
 
 namespace statera::kernels::i8gemm {
 
-bool tiles_configured() { return tiles.configured; }
+bool tiles_configured() { return emulated.configured; }
 
 }  // namespace statera::kernels::i8gemm

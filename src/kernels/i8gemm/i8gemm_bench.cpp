@@ -34,7 +34,7 @@ struct Input {
   }
 };
 
-// Arguments of both: isa, bits, group (0: the row), group of x (0: the token), zeros, m, down, threads.
+// Arguments of both: isa (0 scalar, 1 avx2, 2 avx512, 3 amx), bits, group (0: the row), group of x (0: the token), zeros, m, down, threads.
 void run(benchmark::State& state, int64_t working_set) {
   const Isa isa = static_cast<Isa>(state.range(0));
   if (!isa_supported(isa)) return state.SkipWithError("instruction set not supported here");
@@ -86,10 +86,10 @@ BENCHMARK(i8gemm_decode)->Apply(cases)->ArgsProduct({{1, 2}, {4}, {128}, {128}, 
 BENCHMARK(i8gemm_decode)->Apply(cases)->ArgsProduct({{2}, {4}, {128}, {128}, {0}, {2, 4, 8}, {0}, {1, 2}});
 BENCHMARK(i8gemm_decode)->Apply(cases)->ArgsProduct({{2}, {2, 3, 5, 6, 8}, {128}, {128}, {1}, {1}, {0}, {2}});
 BENCHMARK(i8gemm_decode)->Apply(cases)->ArgsProduct({{2}, {8}, {0}, {0}, {0}, {1, 8}, {0}, {1, 2}});
-BENCHMARK(i8gemm_prefill)->Apply(cases)->ArgsProduct({{1, 2}, {4}, {128}, {128}, {0}, {512}, {0, 1}, {1, 2}});
+BENCHMARK(i8gemm_prefill)->Apply(cases)->ArgsProduct({{1, 2, 3}, {4}, {128}, {128}, {0}, {512}, {0, 1}, {1, 2}});
 BENCHMARK(i8gemm_prefill)->Apply(cases)->ArgsProduct({{2}, {4}, {32, 64, 128}, {32, 128}, {1}, {512}, {0}, {1}});
-BENCHMARK(i8gemm_prefill)->Apply(cases)->ArgsProduct({{1, 2}, {4, 8}, {0}, {0}, {0}, {512}, {0, 1}, {1, 2}});
-BENCHMARK(i8gemm_prefill)->Apply(cases)->ArgsProduct({{2}, {4}, {128}, {128}, {0}, {16, 64}, {0}, {1}});
+BENCHMARK(i8gemm_prefill)->Apply(cases)->ArgsProduct({{1, 2, 3}, {4, 8}, {0}, {0}, {0}, {512}, {0, 1}, {1, 2}});
+BENCHMARK(i8gemm_prefill)->Apply(cases)->ArgsProduct({{2, 3}, {4}, {128}, {128}, {0}, {16, 64}, {0}, {1}});
 BENCHMARK(i8gemm_quantize)->ArgNames({"isa", "m", "group"})->ArgsProduct({{1, 2}, {1, 512}, {0, 128}});
 
 }  // namespace

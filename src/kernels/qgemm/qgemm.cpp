@@ -13,7 +13,7 @@ static_assert(kRowBlock == tile::kRowBlock);
 constexpr int64_t kMaxX = 16384;    // f32 of one stretch
 constexpr int64_t kMaxSums = 4096;  // f32
 
-// For amx: weights meet f32 activations: tiles have nothing to offer.
+// For amx: what tiles do not multiply.
 const Table& table() { return table_of(kScalar, kAvx2, kAvx512, kAvx512); }
 
 struct Source {
@@ -68,7 +68,7 @@ void matmul(const float* x, int64_t ldx, int64_t m, const void* packed, const Sp
   const auto* blocks = static_cast<const uint8_t*>(packed);
   if (m > kMaxDecodeRows) {
     const Source source{t, l, blocks};
-    tile::run(x, ldx, m, l.k, fill, &source, bias, y, ldy, n_begin, n_end);
+    tile::run(x, ldx, m, l.k, {fill, &source, nullptr}, bias, y, ldy, n_begin, n_end);
     return;
   }
   if (m <= 0) return;

@@ -69,7 +69,7 @@ BENCHMARK(qgemm_decode)->Apply(cases)->ArgsProduct({{1, 2}, {2, 3, 4, 5, 6, 8}, 
 BENCHMARK(qgemm_decode)->Apply(cases)->ArgsProduct({{1, 2}, {4}, {16}, {0}, {1}, {1}});
 BENCHMARK(qgemm_decode)->Apply(cases)->ArgsProduct({{1, 2}, {4, 8}, {128}, {0}, {2, 3, 4, 6, 8}, {1}});
 BENCHMARK(qgemm_cached)->Apply(cases)->ArgsProduct({{1, 2}, {4, 8}, {128}, {0}, {1, 2, 3, 4, 6, 8, 9}, {1}});
-BENCHMARK(qgemm_prefill)->Apply(cases)->ArgsProduct({{1, 2}, {4, 8}, {128}, {0}, {16, 64, 256}, {1, 2}});
+BENCHMARK(qgemm_prefill)->Apply(cases)->ArgsProduct({{1, 2, 3}, {4, 8}, {128}, {0}, {16, 64, 256, 512}, {1, 2}});
 
 }  // namespace
 }  // namespace statera::kernels::qgemm

@@ -15,7 +15,7 @@ python=${PYTHON:-python3}
 statera=${STATERA:-$root/build/release/statera}
 
 [ -e "$work/world/eval/brackets.jsonl" ] || "$python" "$root/tools/examples/text_world.py" --out "$work/world" --train 600000 --eval 300
-[ -e "$work/base" ] || "$statera" tokenizer train "$work/world/train.jsonl" --out "$work/base" --vocab-size 1024
+[ -e "$work/base" ] || "$statera" tokenizer train "$work/world/train.jsonl" --out "$work/base" --vocab-size 896
 cp "$here"/{config,generation_config}.json "$work/base/"
 [ -e "$work/init" ] || "$statera" init "$work/base" --out "$work/init" --seed 1 --dtype fp32
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Makes tiny-vlm from nothing: world, tokenizer, random weights, training, scores on held-out questions.
 #   tools/examples/tiny-vlm/train.sh WORK [PARTS] [publish]     PYTHON: a python3 with Pillow; STATERA: the program
-# PARTS: runs of 2500 steps, one behind the other; the rate is constant until the last, in which it falls to nothing. From the sixth on they are
-# on pictures of another seed and other shares (later.yaml).
+# PARTS (at least 6): runs of 2500 steps, one behind the other. In the fifth, `first`, the rate falls to nothing, so that its model can be judged; from
+# the sixth on they are on pictures of another seed and other shares (later.yaml), at a constant rate until the last, in which it falls again.
 # publish: copies model, questions and card into examples/tiny-vlm.
 # PRECISION=medium: products of bf16 (AVX512_BF16 only), 1.4 times as fast.
 # WORK keeps everything; what is there already is not made again, and an interrupted training goes on.
@@ -10,10 +10,10 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../../.." && pwd)
 work=${1:?usage: train.sh WORK [PARTS] [publish]}
-parts=${2:-8}
+parts=${2:-10}
 publish=${3:-no}
 [[ $publish = no || $publish = publish ]] || { echo "train.sh: $publish: expected publish" >&2; exit 1; }
-[[ $parts =~ ^[1-9][0-9]*$ ]] || { echo "train.sh: $parts: expected a number of parts" >&2; exit 1; }
+[[ $parts =~ ^[1-9][0-9]*$ && $parts -ge 6 ]] || { echo "train.sh: $parts: expected a number of parts, at least 6" >&2; exit 1; }
 python=${PYTHON:-python3}
 statera=${STATERA:-$root/build/release/statera}
 
@@ -27,21 +27,33 @@ train() {  # FROM TO DATA SEED OPTION...: every part of the model, from the mode
   shift 4
   [ -e "$work/$to/config.json" ] || "$statera" finetune "$work/$from" --out "$work/$to" --data "$work/$data" \
     --train-vision --train-merger --train-language --train-embeddings --batch 32 --lanes 2 --max-len 512 --beta2 0.95 --weight-decay 0.05 \
-    --max-grad-norm 1 --save-every 500 --seed "$seed" --matmul-precision "${PRECISION:-highest}" "$@"
+    --max-grad-norm 1 --dtype fp32 --save-every 500 --seed "$seed" --matmul-precision "${PRECISION:-highest}" "$@"
 }
 
+part() {  # FROM TO NUMBER DATA OPTION...
+  local from=$1 to=$2 number=$3 data=$4
+  shift 4
+  train "$from" "$to" "$data/train.jsonl" "$number" --eval-data "$work/world/validation.jsonl" --eval-every 500 --max-steps 2500 --lr 1e-3 "$@"
+}
+constant=(--warmup-steps 50 --schedule constant)
+falling=(--schedule cosine)
+
 # Grids told whole come first: started on questions, the model kept to the commonest answers (README.md).
-train init grids world/grids.jsonl 1 --max-steps 1500 --lr 1.5e-3 --warmup-steps 50 --schedule constant
-[ $parts -le 5 ] || [ -e "$work/later/validation.jsonl" ] ||
-  "$python" "$root/tools/examples/vlm_world.py" --out "$work/later" --train 120000 --eval 0 --seed 2 --mixture "$here/later.yaml"
-from=grids data=world
-for ((part = 1; part < parts; ++part)); do
-  [ $part -le 5 ] || data=later
-  train $from part-$part $data/train.jsonl $part --eval-data "$work/world/validation.jsonl" --eval-every 500 --max-steps 2500 --lr 1e-3 --warmup-steps 50 --schedule constant
-  from=part-$part
+train init grids world/grids.jsonl 1 --max-steps 1500 --lr 1.5e-3 "${constant[@]}"
+from=grids
+for ((i = 1; i < 5; ++i)); do
+  part $from part-$i $i world "${constant[@]}"
+  from=part-$i
 done
-[ $parts -le 5 ] || data=later
-train $from tiny-vlm $data/train.jsonl "$parts" --eval-data "$work/world/validation.jsonl" --eval-every 500 --max-steps 2500 --lr 1e-3 --warmup-steps 50 --schedule cosine --save-dtype bf16
+part $from first 5 world "${falling[@]}" --save-dtype bf16
+[ -e "$work/later/validation.jsonl" ] ||
+  "$python" "$root/tools/examples/vlm_world.py" --out "$work/later" --train 240000 --eval 0 --seed 2 --mixture "$here/later.yaml"
+from=first
+for ((i = 6; i < parts; ++i)); do
+  part $from part-$i $i later "${constant[@]}"
+  from=part-$i
+done
+part $from tiny-vlm "$parts" later "${falling[@]}" --save-dtype bf16
 
 cp "$here/tasks.json" "$work/world/eval/"
 "$python" "$root/tools/examples/score.py" "$statera" "$work/tiny-vlm" "$work/world/eval" "$work/scores"
