@@ -4,6 +4,8 @@
 
 #include <immintrin.h>
 
+#include "kernels/amx_config.h"
+
 namespace statera::kernels::bgemm {
 namespace {
 
@@ -13,16 +15,7 @@ constexpr int kMaxRows = 32, kSide = 16;  // a tile: 16 rows of 16 words
 constexpr int64_t kStrideA = kDepth / 2 * sizeof(uint32_t), kStrideB = kColumns * sizeof(uint32_t);
 static_assert(kRows % kMaxRows == 0 && kColumns == 2 * kSide && kMaxRows <= kMaxMicroRows);
 
-// The layout of Intel's tile configuration, palette 1: all eight tiles are 16 rows of 64 bytes.
-struct alignas(64) Config {
-  uint8_t palette = 1, start_row = 0, reserved[14] = {};
-  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
-static_assert(sizeof(Config) == 64);
-constexpr Config kConfig;
-
-void begin() noexcept { _tile_loadconfig(&kConfig); }
+void begin() noexcept { _tile_loadconfig(&kTileConfig); }
 void end() noexcept { _tile_release(); }
 
 // Tiles 0 to 3: C, rows 0.. by both halves of the columns, then rows 16..; 4 and 5: A; 6 and 7: B. A blocks of 16 rows.

@@ -12,6 +12,8 @@
 
 #include <immintrin.h>
 
+#include "kernels/amx_config.h"
+
 namespace statera::kernels::i8gemm {
 namespace {
 
@@ -25,17 +27,7 @@ constexpr int64_t kTileBytes = kRowBlock * kK;
 constexpr int64_t kSumsBytes = kColumns * sizeof(int32_t);  // a row of sums
 static_assert(kRowBlock == 16 && kBlocks == 2);
 
-// The layout of Intel's tile configuration, palette 1: all eight tiles are 16 rows of 64 bytes. Static: the compiler does not see that
-// more than its first bytes are read.
-struct alignas(64) Config {
-  uint8_t palette = 1, start_row = 0, reserved[14] = {};
-  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
-static_assert(sizeof(Config) == 64);
-constexpr Config kConfig;
-
-void begin() noexcept { _tile_loadconfig(&kConfig); }
+void begin() noexcept { _tile_loadconfig(&kTileConfig); }
 void end() noexcept { _tile_release(); }
 
 // Tiles 0 to 3: sums of rows 0.. by blocks 0 and 1, of rows 16.. by both; 4 and 5: x; 6 and 7: W. A of x and B of W are in use.

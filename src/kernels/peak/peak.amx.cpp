@@ -3,25 +3,15 @@
 
 #include <immintrin.h>
 
+#include "kernels/amx_config.h"
+
 namespace statera::kernels::peak {
 namespace {
 
 constexpr int kAccumulators = 6, kRows = 16, kStride = 64;
 
-// The layout of Intel's tile configuration, palette 1.
-struct alignas(64) Config {
-  uint8_t palette = 1, start_row = 0, reserved[14] = {};
-  uint16_t row_bytes[16] = {};
-  uint8_t rows[16] = {};
-};
-
 void begin(const void* ones) {
-  Config config;
-  for (int t = 0; t < 8; ++t) {
-    config.row_bytes[t] = kStride;
-    config.rows[t] = kRows;
-  }
-  _tile_loadconfig(&config);
+  _tile_loadconfig(&kTileConfig);
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);

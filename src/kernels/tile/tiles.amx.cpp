@@ -4,6 +4,8 @@
 
 #include <immintrin.h>
 
+#include "kernels/amx_config.h"
+
 namespace statera::kernels::tile {
 namespace {
 
@@ -13,16 +15,7 @@ constexpr int kSide = 16;                      // rows of a tile; words in one
 constexpr int64_t kTileWords = kSide * kSide;  // 1 KiB
 static_assert(kTilesRows == 2 * kSide && kStep == 2 * kSide && kPairWords == 2 * kTileWords);
 
-// The layout of Intel's tile configuration, palette 1: all eight tiles are 16 rows of 64 bytes.
-struct alignas(64) Config {
-  uint8_t palette = 1, start_row = 0, reserved[14] = {};
-  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
-static_assert(sizeof(Config) == 64);
-constexpr Config kConfig;
-
-void begin() noexcept { _tile_loadconfig(&kConfig); }
+void begin() noexcept { _tile_loadconfig(&kTileConfig); }
 void end() noexcept { _tile_release(); }
 
 // The next term of what is left, in the upper halves of its words, and what is left then.
@@ -46,7 +39,7 @@ void pack_x(const float* x, int64_t ldx, int rows, int64_t k, uint32_t* out) noe
       __m512 high = _mm512_maskz_loadu_ps(first(left - kSide), x + r * ldx + s * kStep + kSide);
       for (int t = 0; t < kMaxTerms; ++t) {
         const __m256i a = _mm512_cvtepi32_epi16(_mm512_srli_epi32(take(low), 16)), b = _mm512_cvtepi32_epi16(_mm512_srli_epi32(take(high), 16));
-        _mm512_store_si512(to + (s * kMaxTerms + t) * kPairWords, _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1));
+        _mm512_storeu_si512(to + (s * kMaxTerms + t) * kPairWords, _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1));
       }
     }
   }
@@ -65,7 +58,7 @@ int pack_w(const float* w, int64_t ldw, int blocks, int64_t k, uint32_t* out) no
         for (int t = 0; t < kMaxTerms; ++t) {
           const __m512i word = _mm512_or_si512(_mm512_srli_epi32(take(even), 16), take(odd));
           used[t] |= _mm512_test_epi32_mask(word, word);
-          _mm512_store_si512(out + (s * kMaxTerms + t) * kPairWords + b * kTileWords + i * kSide, word);
+          _mm512_storeu_si512(out + (s * kMaxTerms + t) * kPairWords + b * kTileWords + i * kSide, word);
         }
       }
   int needed = kMaxTerms;
@@ -73,7 +66,7 @@ int pack_w(const float* w, int64_t ldw, int blocks, int64_t k, uint32_t* out) no
   if (needed < kMaxTerms)
     for (int64_t s = 0; s < steps; ++s)
       for (int64_t i = 0; i < needed * kPairWords; i += kSide)
-        _mm512_store_si512(out + s * needed * kPairWords + i, _mm512_load_si512(out + s * kMaxTerms * kPairWords + i));
+        _mm512_storeu_si512(out + s * needed * kPairWords + i, _mm512_loadu_si512(out + s * kMaxTerms * kPairWords + i));
   return needed;
 }
 
