@@ -174,7 +174,8 @@ TEST_P(TinyCheckpoint, ACacheOfFewerBitsGivesTheLogitsOfRoundedKeysAndValues) {
         const auto [k, v] = cache.rows(layer, at::kFloat);
         same.KvCache::append(layer, k, v);
       }
-      EXPECT_LT(largest_difference(run({}, t, t + 1, cache), run({}, t, t + 1, same)), 1e-5) << t;
+      // The row of this step is still rounded in both, behind attentions that differ by float noise: one 8-bit code may be another.
+      EXPECT_LT(largest_difference(run({}, t, t + 1, cache), run({}, t, t + 1, same)), form == KvForm::int8 ? 1e-3 : 1e-5) << t;
     }
   }
 }
