@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "examples" / "calibration" / "messages.jsonl"
 INPUTS = ("input_ids", "pixel_values", "image_grid_thw")
 TOLERANCE, TOKENS = 2e-3, 24
-TRAIN = ["--batch", "2", "--max-len", "512", "--lr", "2e-3", "--seed", "1", "--save-dtype", "fp32", "--progress", "off"]
+TRAIN = ["--batch", "2", "--max-len", "2048", "--lr", "2e-3", "--seed", "1", "--save-dtype", "fp32", "--progress", "off"]
 
 
 def run(*args):
