@@ -17,7 +17,6 @@
 #include "api/quantize.h"
 #include "api/tensorboard.h"
 #include "base/fields.h"
-#include "base/heap.h"
 #include "base/threads.h"
 #include "train/deal.h"
 #include "train/ranks.h"
@@ -26,7 +25,6 @@ namespace statera {
 namespace {
 
 constexpr int64_t kSmall = 64'000'000;  // parameters up to which lanes pay: above, matrices are large enough for ATen's threads
-constexpr int64_t kTidyEvery = 100;       // steps
 
 using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); }
@@ -323,7 +321,6 @@ class Run {
       progress.advance(1, fmt::format("loss {:.4f} lr {:.2e} {:.0f} tok/s", step.loss, step.rate, static_cast<double>(step.tokens) / seconds));
       if (o_.eval_every > 0 && state_.step % o_.eval_every == 0 && state_.step < total_) log_eval();
       if (o_.save_every > 0 && state_.step % o_.save_every == 0) save();
-      if (state_.step % kTidyEvery == 0) return_free_pages();
     }
     log_eval();
     if (saved_ != state_.step) save();

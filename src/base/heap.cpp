@@ -19,12 +19,6 @@ void return_freed_memory() {
 #endif
 }
 
-void return_free_pages() {
-#ifdef __GLIBC__
-  ::malloc_trim(0);
-#endif
-}
-
 uint64_t memory_of_machine() {
   const long pages = ::sysconf(_SC_PHYS_PAGES), size = ::sysconf(_SC_PAGESIZE);
   uint64_t bytes = pages > 0 && size > 0 ? static_cast<uint64_t>(pages) * static_cast<uint64_t>(size) : 0;

@@ -10,10 +10,6 @@ namespace statera {
 // for inference. Does nothing where the C library has no such settings.
 void return_freed_memory();
 
-// Gives pages of the heap that hold nothing back to the system, wherever they lie: batches of ever other sizes leave holes, which long training would
-// collect. A few milliseconds. Does nothing where the C library cannot.
-void return_free_pages();
-
 // Bytes that this process may hope for: the machine's, or less where its control group says so. 0: unknown.
 uint64_t memory_of_machine();
 
