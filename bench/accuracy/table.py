@@ -6,8 +6,8 @@
     python3 bench/accuracy/table.py write PAGE.md WORK ...
 
 `run` takes MODEL as it is and with outlier channels that change no logit (tools/outliers/inject.py), quantizes it in every way below with the
-program (with outliers at every place: weights alone; behind norms: 8-bit activations, too), and has every result answer every question of EVAL (tools/examples/score.py), one after the other. WORK keeps all of it: what is there
-already is not made again, a killed run goes on, and other settings over the same WORK are refused. `write` makes the page of one or more WORKs.
+program, and has every result answer every question of EVAL (tools/examples/score.py), one after the other. Weights alone are quantized with outliers at
+every place (`outliers`), those under 8-bit activations with outliers behind norms (`norms`). WORK keeps all of it: what is there already is not made again, a killed run goes on, and other settings over the same WORK are refused. `write` makes the page of one or more WORKs.
 --limit takes the first N questions of each file, --only some of the variants: a later run without them completes the rest.
 """
 import argparse
@@ -40,7 +40,7 @@ for b in (4, 3):
     VARIANTS |= {f"{m}-w{b}": weights_only(m, b) for m in ("rtn", "awq", "gptq", "mbq")}
 for b in (8, 4):
     VARIANTS |= {f"{m}-w{b}a8": with_activations(m, b) for m in ("rtn", "smoothquant")}
-# Where outlier channels are put. Those in front of o and down no method of per-token activations here can reach: SmoothQuant divides what norms make.
+# Where outlier channels are put. SmoothQuant divides what norms make; per-token scales have no answer to outliers in front of o and down.
 KINDS = {"plain": (), "outliers": inject.PLACES, "norms": ("norm",)}
 
 

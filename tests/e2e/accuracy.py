@@ -41,7 +41,8 @@ c.check("a second run makes nothing anew", r.returncode == 0 and times == {f: f.
 
 r = table("write", W / "page.md", W / "work")
 text = (W / "page.md").read_text() if r.returncode == 0 else r.stderr
-for said in ("| task | bf16 | RTN W3 | MBQ W3 |", "| task | bf16 | SmoothQuant W4A8 |", "With outlier channels everywhere", "With outlier channels behind norms", "first 2 of each file", "Not measured: RTN W4"):
+for said in ("| task | bf16 | RTN W3 | MBQ W3 |", "| task | bf16 | SmoothQuant W4A8 |", "With outlier channels everywhere",
+             "With outlier channels behind norms", "first 2 of each file", "Not measured: RTN W4"):
     c.check(f"the page says {said}", said in text, text[-1500:])
 c.check("and nothing of this machine", str(W) not in text and str(ROOT) not in text)
 

@@ -2,7 +2,7 @@
 # Makes tiny-moe from nothing: world, tokenizer, random weights, training, scores on held-out questions.
 #   tools/examples/tiny-moe/train.sh WORK [STEPS] [publish]     STATERA: the program
 # publish: copies model, questions and card into examples/tiny-moe.
-# PRECISION=medium: products of bf16 (AVX512_BF16 only), faster.
+# PRECISION=medium: products of bf16 (AVX512_BF16 or AMX only), faster.
 # WORK keeps everything; what is there already is not made again, and an interrupted training goes on.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

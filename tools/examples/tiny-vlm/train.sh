@@ -4,7 +4,7 @@
 # PARTS (at least 6): runs of 2500 steps, one behind the other. In the fifth, `first`, the rate falls to nothing, so that its model can be judged; from
 # the sixth on they are on pictures of another seed and other shares (later.yaml), at a constant rate until the last, in which it falls again.
 # publish: copies model, questions and card into examples/tiny-vlm.
-# PRECISION=medium: products of bf16 (AVX512_BF16 only), 1.4 times as fast.
+# PRECISION=medium: products of bf16 (AVX512_BF16 or AMX only), 1.1 to 1.4 times as fast.
 # WORK keeps everything; what is there already is not made again, and an interrupted training goes on.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
