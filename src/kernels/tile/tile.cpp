@@ -49,6 +49,11 @@ const Table& table() { return table_of(kScalar, kAvx2, kAvx512, kAvx512); }
 void run(const float* x, int64_t ldx, int64_t m, int64_t k, const Weights& w, const float* bias, float* y, int64_t ldy, int64_t n_begin,
          int64_t n_end) noexcept {
   if (const Tiles* t = tiles()) return run_tiles(*t, x, ldx, m, k, w, bias, y, ldy, n_begin, n_end);
+  run_fma(x, ldx, m, k, w, bias, y + n_begin, ldy, n_begin, n_end);
+}
+
+void run_fma(const float* x, int64_t ldx, int64_t m, int64_t k, const Weights& w, const float* bias, float* y, int64_t ldy, int64_t n_begin,
+             int64_t n_end) noexcept {
   const Table& t = table();
   alignas(64) float x_panel[kPanelK / kTileK][kTileM * kTileK];  // copied: rows of x a power of two apart would share cache sets
   alignas(64) float w_tile[2 * kTileK * kRowBlock];
@@ -70,7 +75,7 @@ void run(const float* x, int64_t ldx, int64_t m, int64_t k, const Weights& w, co
         for (int64_t c = 0; c < 2 * kRowBlock; ++c) start[c] = bias && c < columns ? bias[n + c] : 0.0f;
         for (int64_t k0 = panel; k0 < k_end; k0 += kTileK) {
           for (int b = 0; b < blocks; ++b) w.fill(w.source, n / kRowBlock + b, k0, depth(k0), w_tile + b * kTileK * kRowBlock);
-          multiply(t, {x_panel[(k0 - panel) / kTileK], rows, w_tile, blocks, depth(k0), k0 == 0 ? start : nullptr, y + m0 * ldy + n, ldy, columns});
+          multiply(t, {x_panel[(k0 - panel) / kTileK], rows, w_tile, blocks, depth(k0), k0 == 0 ? start : nullptr, y + m0 * ldy + n - n_begin, ldy, columns});
         }
       }
     }

@@ -25,10 +25,13 @@ struct Weights {
 };
 
 // y[m][n] for m in [0, M), n in [n_begin, n_end): n_begin a multiple of 16, n_end too or the end of W.
-// x [M, ldx], y [M, ldy], bias f32[N] or null. Needs 1.5 MiB of stack. The sums of an element do not depend on the range or on M. With AMX: tiles.h, where exact
-// products may be off by 2^-24 of themselves, numbers below 2^-110 by more, and infinite ones may give NaN.
+// x [M, ldx], y [M, ldy], bias f32[N] or null. Needs 2.5 MiB of stack. The sums of an element do not depend on the range or on M. With AMX: tiles.h, where
+// products may be off by 2^-24 of themselves and numbers below 2^-110 by more.
 void run(const float* x, int64_t ldx, int64_t m, int64_t k, const Weights& w, const float* bias, float* y, int64_t ldy, int64_t n_begin,
          int64_t n_end) noexcept;
+// The same by the table below whatever the machine has; y points at column n_begin.
+void run_fma(const float* x, int64_t ldx, int64_t m, int64_t k, const Weights& w, const float* bias, float* y, int64_t ldy, int64_t n_begin,
+             int64_t n_end) noexcept;
 
 // y[r][0..16*blocks) = init[r*ld_init ..] + sum_k x[r*kTileK + k] * w[b][k][0..16), r < rows <= max_rows, blocks 1 or 2,
 // blocks of w kTileK*16 apart. One FMA chain per element, k rising, from 0; init is added last, so that it need not be in cache.

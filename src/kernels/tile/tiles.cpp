@@ -2,6 +2,7 @@
 #include "kernels/tile/tiles.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "kernels/cpu.h"
@@ -58,10 +59,36 @@ struct Gathered {
     if (count % kTilesRows) std::memset(totals + count / kTilesRows * stride(), 0, static_cast<size_t>(stride()) * sizeof(float));
     each([&](float* total, const float* from, size_t bytes, int64_t c) { std::memcpy(total, so_far ? from : bias + c, bytes); });
   }
-  void end() const {
-    each([](const float* total, float* to, size_t bytes, int64_t) { std::memcpy(to, total, bytes); });
+  // Whether any of them is NaN.
+  bool end() const {
+    bool nan = false;
+    each([&](const float* total, float* to, size_t bytes, int64_t) {
+      std::memcpy(to, total, bytes);
+      for (int i = 0; i < kTilesRows; ++i) nan |= total[i] != total[i];
+    });
+    return nan;
   }
 };
+
+// Tiles multiply an infinite number by the zeros among the other's terms, which is NaN: such elements become what FMAs make of them. x [.., ldx], n:
+// the columns' first row of W.
+void mend(const Gathered& g, const float* x, int64_t ldx, int64_t k, const Weights& w, const float* bias, int64_t n) {
+  alignas(64) float again[kTilesRows * kGroup * kTilesRows];
+  for (int64_t r = 0; r < g.rows; r += kTilesRows) {
+    const int64_t rows = std::min<int64_t>(kTilesRows, g.rows - r);
+    float* y = g.y + r * g.ldy;
+    const auto each = [&](auto visit) {
+      for (int64_t i = 0; i < rows; ++i)
+        for (int64_t c = 0; c < g.count; ++c)
+          if (std::isnan(y[i * g.ldy + c])) visit(i, c);
+    };
+    bool any = false;
+    each([&](int64_t, int64_t) { any = true; });
+    if (!any) continue;
+    run_fma(x + r * ldx, ldx, rows, k, w, bias, again, g.count, n, n + g.count);
+    each([&](int64_t i, int64_t c) { y[i * g.ldy + c] = again[i * g.count + c]; });
+  }
+}
 
 }  // namespace
 
@@ -95,7 +122,7 @@ void run_tiles(const Tiles& t, const float* x, int64_t ldx, int64_t m, int64_t k
             for (int64_t b = 0; b * kTilesRows < g.count; ++b)
               t.micro(at, static_cast<int>(std::min<int64_t>(kTilesRows, rows - r)), w_blocks[b], terms[b], steps, totals + b * g.stride() + r * kTilesRows);
         }
-        g.end();
+        if (g.end() && panel + kPanelK >= k) mend(g, x + m0 * ldx, ldx, k, w, bias, n);
       }
     }
   }
