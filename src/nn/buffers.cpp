@@ -35,10 +35,14 @@ class Keeper final : public c10::Allocator {
     const std::lock_guard hold(lock_);
     return held_;
   }
-  void limit(uint64_t bytes) {
+  void allow(uint64_t bytes) {
     const std::lock_guard hold(lock_);
-    most_ = bytes;
-    peak_ = used_;
+    if (most_ == 0) peak_ = used_;
+    most_ += bytes;
+  }
+  void allow_less(uint64_t bytes) {
+    const std::lock_guard hold(lock_);
+    most_ -= bytes;
     shrink();
   }
 
@@ -88,7 +92,7 @@ class Keeper final : public c10::Allocator {
   std::mutex lock_;
   std::unordered_map<void*, size_t> sizes_;       // of large memory, used or kept
   std::list<std::pair<void*, size_t>> kept_;      // newest last
-  uint64_t held_ = 0, used_ = 0, peak_ = 0, most_ = 0;  // bytes: kept, used, most used since limit(), allowed beyond that
+  uint64_t held_ = 0, used_ = 0, peak_ = 0, most_ = 0;  // bytes: kept, used, most used since any were allowed, allowed beyond that
 };
 
 Keeper& keeper() {
@@ -101,13 +105,13 @@ void Keeper::give(void* memory) { keeper().keep(memory); }
 }  // namespace
 
 // The allocator stays: tensors of its making may live on.
-KeptBuffers::KeptBuffers(uint64_t bytes) {
-  keeper().limit(bytes);
+KeptBuffers::KeptBuffers(uint64_t bytes) : allowed_(bytes) {
+  keeper().allow(bytes);
   c10::SetCPUAllocator(&keeper(), /*priority=*/1);
 }
 
 uint64_t KeptBuffers::bytes() const { return keeper().held(); }
 
-KeptBuffers::~KeptBuffers() { keeper().limit(0); }
+KeptBuffers::~KeptBuffers() { keeper().allow_less(allowed_); }
 
 }  // namespace statera

@@ -6,16 +6,21 @@
 
 namespace statera {
 
+inline constexpr uint64_t kKeptBuffers = uint64_t{128} << 20;
+
 // While it lives, freed tensor memory of 1 MiB and more is kept for tensors of the same size, the oldest given up first: kept and used
-// together never come to more than the most that was used at once and `bytes`. For the whole process: one at a time.
+// together never come to more than the most that was used at once and `bytes`. For the whole process; the bytes of several add up.
 class KeptBuffers {
  public:
-  explicit KeptBuffers(uint64_t bytes);
+  explicit KeptBuffers(uint64_t bytes = kKeptBuffers);
   ~KeptBuffers();
-  // Bytes that are kept now.
+  // Bytes that are kept now, by all of them.
   uint64_t bytes() const;
   KeptBuffers(const KeptBuffers&) = delete;
   KeptBuffers& operator=(const KeptBuffers&) = delete;
+
+ private:
+  uint64_t allowed_;
 };
 
 }  // namespace statera

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -39,8 +40,21 @@ TEST(KeptBuffers, KeptAndUsedTogetherStayWithinTheMostThatWasUsedAndTheAllowance
   EXPECT_EQ(kept.bytes(), 0u);
   now.clear();
   EXPECT_EQ(kept.bytes(), 15 * mib);
-  { const KeptBuffers none(0); }
-  EXPECT_EQ(kept.bytes(), 0u);
+}
+
+TEST(KeptBuffers, AllowancesOfSeveralAddUpAndTheLastOneLetsGo) {
+  const uint64_t mib = uint64_t{1} << 20;
+  auto one = std::make_unique<KeptBuffers>(2 * mib), two = std::make_unique<KeptBuffers>(3 * mib);
+  megabytes(9);  // used and gone
+  EXPECT_EQ(two->bytes(), 9 * mib);
+  const at::Tensor now = megabytes(4);  // 9 + 2 + 3 - 4 may be kept
+  EXPECT_EQ(two->bytes(), 9 * mib);
+  one.reset();
+  EXPECT_EQ(two->bytes(), 0u);  // 9 + 3 - 4 are fewer than 9
+  megabytes(5);
+  EXPECT_EQ(two->bytes(), 5 * mib);
+  two.reset();
+  EXPECT_EQ(KeptBuffers(0).bytes(), 0u);
 }
 
 TEST(KeptBuffers, TensorsMayOutliveItAndEndOnOtherThreads) {

@@ -10,6 +10,7 @@
 #include "base/heap.h"
 #include "base/threads.h"
 #include "kernels/gram/gram.h"
+#include "nn/buffers.h"
 #include "nn/model.h"
 #include "quant/calib/sample.h"
 #include "quant/evidence.h"

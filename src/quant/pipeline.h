@@ -39,9 +39,6 @@ struct QuantizeSettings {
   const ScaleSet* scales = nullptr;  // folded in place of those that the method would choose
 };
 
-// Memory that calibrated runs are expected to keep from one temporary to the next (nn/buffers.h).
-inline constexpr uint64_t kKeptBuffers = uint64_t{128} << 20;
-
 // Whether the method's recipe looks at calibration samples.
 bool needs_data(const QuantizeSettings& settings);
 
