@@ -62,7 +62,9 @@ class Run {
       throw Error(ErrorKind::not_found, options.model + ": training on conversations needs a tokenizer and a chat template");
     max_len_ = o_.max_len;
     if (const int64_t most = loaded_.model->limits().max_positions; most > 0) max_len_ = std::min(max_len_, most);
-    data_.emplace(open_data(o_.data, o_.mix, media_.base_dir), parts_, media_, max_len_, parse_bytes(o_.cache, "--cache"));
+    data_.emplace(open_data(o_.data, o_.mix, media_.base_dir), parts_, media_, max_len_);
+    const uint64_t cache = parse_bytes(o_.cache, "--cache");
+    if (sees_items_again()) data_->cache(cache);
     if (!o_.eval_data.empty()) eval_data_.emplace(open_data(o_.eval_data, "", media_.base_dir), parts_, media_, max_len_);
   }
 
@@ -81,6 +83,15 @@ class Run {
   }
 
  private:
+  // Whether keeping made samples can spare anything.
+  bool sees_items_again() const {
+    for (const DataFile& f : data_->files()) {
+      if (f.percent > 100) return true;
+    }
+    const double steps = static_cast<double>(o_.max_steps) * static_cast<double>(o_.batch * o_.accumulate), items = static_cast<double>(data_->items());
+    return o_.check_samples || (o_.max_steps > 0 ? steps > items : o_.epochs > 1);
+  }
+
   void check_data() {
     const std::string found = ranks_.first_says([&] {
       const DataReport report = data_->check(o_.check_samples, sink_, cancel_);

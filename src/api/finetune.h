@@ -117,7 +117,7 @@ struct FinetuneOptions {
     v("zero", zero, "what several processes spread among themselves: 0 nothing, 1 the optimizer's states, 2 gradients too, 3 weights too");
     v("rank_timeout", rank_timeout, "seconds that a process waits for one that is silent; one that ended is noticed at once");
     v("workers", workers, "threads that prepare conversations ahead");
-    v("cache", cache, "made samples (ids and pixels) kept in memory for later epochs, 0: none");
+    v("cache", cache, "memory for made samples (ids and pixels) that are kept for later epochs, where there are any; 0: none");
     v("on_bad", on_bad, "what a bad item does: refuse (before training) or skip");
     v("check_samples", check_samples, "look at every item whole before training: decode its pictures, count its tokens");
     v("check_only", check_only, "report on the data and stop");

@@ -118,15 +118,19 @@ Conversation TrainData::conversation(size_t file, size_t item) const {
   return training_conversation(json, where);
 }
 
+// What a kept sample takes besides its elements: itself and its small vectors; an object for each tensor and its storage, and the gaps between.
+constexpr uint64_t kSampleBytes = sizeof(TrainSample) + 256, kTensorBytes = 640;
+
 TrainSample TrainData::sample(size_t file, size_t item) const {
   {
     const std::lock_guard hold(cache_lock_);
     if (auto it = cache_.find({file, item}); it != cache_.end()) return it->second;
   }
   TrainSample made = make_train_sample(conversation(file, item), parts_, options(file), files_[file].items->where(item));
-  uint64_t bytes = 256;
-  for (const at::Tensor& t : {made.inputs.input_ids, made.inputs.position_ids, made.inputs.pixel_values, made.inputs.pixel_values_videos}) {
-    if (t.defined()) bytes += t.nbytes();
+  const ModelInputs& in = made.inputs;
+  uint64_t bytes = kSampleBytes + made.where.size();
+  for (const at::Tensor& t : {in.input_ids, in.position_ids, in.pixel_values, in.pixel_values_videos, made.learned_T}) {
+    if (t.defined()) bytes += t.storage().nbytes() + kTensorBytes;
   }
   const std::lock_guard hold(cache_lock_);
   if (bytes <= room_ && cache_.emplace(std::pair(file, item), made).second) room_ -= bytes;

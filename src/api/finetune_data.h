@@ -43,9 +43,10 @@ class DataReport {
 
 class TrainData {
  public:
-  // cache_bytes: of made samples that are kept for the epochs to come.
-  TrainData(std::vector<DataFile> files, const PromptParts& parts, const MediaFlags& media, int64_t max_len, uint64_t cache_bytes = 0)
-      : files_(std::move(files)), parts_(parts), media_(media), max_len_(max_len), room_(cache_bytes) {}
+  TrainData(std::vector<DataFile> files, const PromptParts& parts, const MediaFlags& media, int64_t max_len)
+      : files_(std::move(files)), parts_(parts), media_(media), max_len_(max_len) {}
+  // Made samples are kept for the next time they are asked for, up to so many bytes of memory. Before the first sample.
+  void cache(uint64_t bytes) { room_ = bytes; }
   const std::vector<DataFile>& files() const { return files_; }
   size_t items() const;
   // BadItem when it cannot be. From several threads.
@@ -62,7 +63,7 @@ class TrainData {
   int64_t max_len_;
   mutable std::mutex cache_lock_, table_lock_;
   mutable std::map<std::pair<size_t, size_t>, TrainSample> cache_;
-  mutable uint64_t room_;
+  mutable uint64_t room_ = 0;
 };
 
 }  // namespace statera
