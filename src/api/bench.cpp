@@ -18,6 +18,7 @@
 #include "base/profile.h"
 #include "base/threads.h"
 #include "kernels/cpu.h"
+#include "nn/buffers.h"
 #include "nn/kv_cache.h"
 #include "run/scheduler.h"
 
@@ -201,6 +202,7 @@ BenchReport run(const BenchOptions& o, const ProgressSink& sink, const std::atom
   const int64_t buffer = o.read_buffer.empty() ? 0 : static_cast<int64_t>(parse_bytes(o.read_buffer, "--read-buffer"));
   c10::InferenceMode no_gradients;
   BenchReport r;
+  const KeptBuffers kept;  // as the engine
   const BenchModel m = open_bench_model(o);
   const Model& model = *m.loaded.model;
   describe_model(r, m, o);

@@ -21,7 +21,7 @@ struct BenchOptions {
   std::optional<int64_t> w_bits, w_group, head_bits;
   bool asym = false, a_static = false, quantize_vision = false, quantize_projector = false, quantize_head = false;
   int64_t a_bits = 16, pp = 512, tg = 64, repeats = 5, seed = 0;
-  std::string dtype = "fp32", compute = "auto", kv_cache = "auto", image, read_buffer, trace;
+  std::string dtype = "fp32", compute = "auto", vision_attention = "auto", kv_cache = "auto", image, read_buffer, trace;
   bool profile = false;
   static constexpr std::string_view positional[] = {"model"};
   template <class V>
@@ -39,6 +39,7 @@ struct BenchOptions {
     v("head_bits", head_bits, "bits of the output head's weights, 2 to 8; means --quantize-head");
     v("dtype", dtype, "of activations: fp32, bf16 or fp16; weights keep their stored precision");
     v("compute", compute, "how low-bit weights meet activations: exact, int8, or auto (int8 where it can be), as in chat");
+    v("vision_attention", vision_attention, "how patches of the picture attend to each other: exact, int8 (rounded to 8 bits, both products in integers), or auto: int8 where layers of the tower compute in integers, too");
     v("kv_cache", kv_cache, "what keys and values are kept in: auto (as activations are), fp16 or int8, as in chat");
     v("pp", pp, "tokens of the prompt");
     v("tg", tg, "tokens decoded after it");

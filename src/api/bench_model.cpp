@@ -36,7 +36,8 @@ std::optional<Rounding> rounding_of(const BenchOptions& o, const ModelType& type
 }
 
 std::string precision_of(const BenchOptions& o) {
-  const std::string compute = "; compute " + o.compute + (o.kv_cache == "auto" ? "" : "; keys and values in " + o.kv_cache);
+  const std::string compute = "; compute " + o.compute + (o.kv_cache == "auto" ? "" : "; keys and values in " + o.kv_cache) +
+                              (o.vision_attention == "auto" ? "" : "; attention of patches " + o.vision_attention);
   if (!o.w_bits) return (o.model ? "weights as stored" : "weights as the config says") + compute;
   const int64_t group = o.w_group.value_or(o.a_bits == 8 ? -1 : 128);
   const std::string head = rounds_head(o) ? fmt::format(", the head with {} bits", o.head_bits.value_or(*o.w_bits)) : "";
@@ -80,7 +81,10 @@ Loaded draw_model(const BenchOptions& o) {
   Loaded out;
   out.model = type.make(config, rounded ? static_cast<WeightSource&>(*rounded) : random);
   out.model->dtype = activations;
-  with_context(name, [&] { set_compute(out.model->params, parse_compute(o.compute)); });
+  with_context(name, [&] { 
+    set_compute(out.model->params, parse_compute(o.compute));
+    set_vision_attention(out.model->params, parse_vision_attention(o.vision_attention), activations);
+  });
   out.made_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return out;
 }
@@ -120,6 +124,7 @@ BenchModel open_bench_model(const BenchOptions& o) {
   LoadOptions load;
   load.dtype = o.dtype;
   load.compute = o.compute;
+  load.vision_attention = o.vision_attention;
   load.own_head = rounds_head(o);
   if (!o.w_bits) {
     out.loaded = open_model(*o.model, load);

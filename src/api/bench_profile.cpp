@@ -45,9 +45,13 @@ std::vector<double> shared_seconds(const std::vector<const Event*>& events) {
   return seconds;
 }
 
-double limit_of(const profile::Work& work, const MachineLimits& limits, bool* compute_bound = nullptr) {
+double compute_seconds_of(const profile::Work& work, const MachineLimits& limits) {
   const double bits = work.weights > 0 ? 8 * work.weight_bytes / work.weights : 0;
-  const double compute = work.flop / limits.peak_for(bits), read = work.bytes / limits.bandwidth();
+  return (work.flop - work.integer_flop) / limits.peak_for(bits) + work.integer_flop / limits.peak_for(8);
+}
+
+double limit_of(const profile::Work& work, const MachineLimits& limits, bool* compute_bound = nullptr) {
+  const double compute = compute_seconds_of(work, limits), read = work.bytes / limits.bandwidth();
   if (compute_bound) *compute_bound = compute > read;
   return std::max(compute, read);
 }
@@ -122,7 +126,7 @@ std::vector<StageProfile> profile_stages(const std::vector<Event>& events, const
 
 double StageProfile::compute_seconds(const MachineLimits& limits) const {
   double seconds = 0;
-  for (const OperatorRow& r : rows) seconds += r.work.flop / limits.peak_for(r.work.weights > 0 ? 8 * r.work.weight_bytes / r.work.weights : 0);
+  for (const OperatorRow& r : rows) seconds += compute_seconds_of(r.work, limits);
   return seconds;
 }
 

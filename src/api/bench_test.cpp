@@ -107,6 +107,14 @@ TEST(BenchProfile, OperatorsSideBySideShareTheirTimeAndStagesAddUp) {
   EXPECT_DOUBLE_EQ(d.weight_seconds(limits_of(100, 20, 40)), 8.0 / 100);
 }
 
+TEST(BenchProfile, ProductsOfCodesAreHeldAgainstTheIntegerPeak) {
+  const int64_t s = 1000000000;
+  const std::vector<profile::Event> events = {event("stage", "vision", 0, 0, 2 * s), event("attention", "", 0, 0, s, {80, 1, 0, 0, 40})};
+  const StageProfile v = profile_stages(events, limits_of(100, 20, 40)).at(0);
+  EXPECT_DOUBLE_EQ(v.rows.at(0).limit_seconds, 40.0 / 20 + 40.0 / 40);
+  EXPECT_DOUBLE_EQ(v.compute_seconds(limits_of(100, 20, 40)), 3);
+}
+
 // L layers, hidden H, N and K heads of d, feed-forward F, vocabulary V.
 struct Sizes {
   double L, H, N, K, d, F, V;

@@ -274,6 +274,7 @@ CompareReport run(const CompareOptions& options, const ProgressSink& sink) {
   }
   keep_head(a);
   load.compute = options.compute;
+  load.vision_attention = options.vision_attention;
   const Loaded b = open_model(options.b, load);
   release_pages(b);
   parts.model = b.model.get();

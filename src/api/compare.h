@@ -15,7 +15,7 @@
 namespace statera {
 
 struct CompareOptions {
-  std::string a, b, dtype = "fp32", compute = "exact", kv_cache = "auto", scratch;
+  std::string a, b, dtype = "fp32", compute = "exact", vision_attention = "exact", kv_cache = "auto", scratch;
   std::vector<std::string> data, messages;
   int64_t max_length = 0, limit = 0;
   MediaFlags media;
@@ -33,6 +33,7 @@ struct CompareOptions {
     v("scratch", scratch, "folder for temporary results (4 bytes per token and hidden unit); the system's when not given");
     v("dtype", dtype, "of activations: fp32, bf16 or fp16; weights keep their stored precision");
     v("compute", compute, "how B's low-bit weights meet activations: exact, int8 (rounded to 8 bits, products in integers), or auto: int8 for layers that can; A's are exact");
+    v("vision_attention", vision_attention, "how patches of a picture attend to each other in B: exact, int8 (rounded to 8 bits, both products in integers), or auto: int8 where layers of the tower compute in integers, too");
     v("kv_cache", kv_cache, "what B's keys and values are rounded to, as a cache would keep them: auto (not at all), fp16 or int8; A's are not");
     media.fields(v);
   }

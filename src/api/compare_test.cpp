@@ -14,7 +14,7 @@
 namespace statera {
 namespace {
 
-const std::string kRoot = STATERA_SOURCE_DIR, kModel = kRoot + "/examples/tiny-qwen3-vl";
+const std::string kRoot = STATERA_SOURCE_DIR, kModel = kRoot + "/examples/tiny-qwen3-vl", kVlm = kRoot + "/examples/tiny-vlm";
 
 CompareOptions with(const std::string& other) {
   CompareOptions o;
@@ -101,6 +101,22 @@ TEST(Compare, KeysAndValuesInFewerBitsCostLittle) {
   EXPECT_LT(codes, 1e-3);
   o.kv_cache = "int4";
   EXPECT_EQ(fault([&] { compare(o); }), "usage: unknown form of keys and values \"int4\" (auto, fp16 or int8)");
+}
+
+TEST(Compare, AttentionOfPatchesInIntegersCostsLittle) {
+  CompareOptions o = with(kVlm);
+  o.a = kVlm;
+  o.data = {kVlm + "/calibration.jsonl"};
+  o.limit = 4;
+  expect_equal(compare(o).total);
+  o.vision_attention = "auto";  // nothing else is in integers
+  expect_equal(compare(o).total);
+  o.vision_attention = "int8";
+  const double kl = compare(o).total.kl_mean();
+  EXPECT_GT(kl, 1e-7);
+  EXPECT_LT(kl, 1e-3);
+  o.vision_attention = "int4";
+  EXPECT_EQ(fault([&] { compare(o); }), "usage: unknown vision attention \"int4\" (auto, exact or int8)");
 }
 
 TEST(Compare, CoarserRoundingDivergesMore) {

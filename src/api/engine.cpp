@@ -8,6 +8,7 @@
 #include "api/load.h"
 #include "api/loaded.h"
 #include "api/version.h"
+#include "nn/buffers.h"
 #include "nn/kv_cache.h"
 #include "run/prompt.h"
 #include "run/scheduler.h"
@@ -16,6 +17,7 @@ namespace statera {
 
 struct Engine::State {
   EngineOptions options;
+  KeptBuffers kept;
   Loaded loaded;
   PromptParts parts;
   std::unique_ptr<Scheduler> scheduler;
@@ -29,6 +31,7 @@ Engine Engine::open(const EngineOptions& options) {
     LoadOptions load;
     load.dtype = options.dtype;
     load.compute = options.compute;
+    load.vision_attention = options.vision_attention;
     s->loaded = open_model(options.model, load);
     const Model& model = *s->loaded.model;
     s->parts = read_prompt_parts(options.model, model);

@@ -19,7 +19,7 @@ namespace statera {
 
 struct EngineOptions {
   std::string model;
-  std::string dtype = "fp32", compute = "auto", kv_cache = "auto";
+  std::string dtype = "fp32", compute = "auto", vision_attention = "auto", kv_cache = "auto";
   int64_t max_running = 16, prefill_tokens = 2048, max_kv_tokens = 0, max_context = 0;
   static constexpr std::string_view positional[] = {"model"};
   template <class V>
@@ -27,6 +27,7 @@ struct EngineOptions {
     v("model", model, "checkpoint folder");
     v("dtype", dtype, "of activations: fp32, bf16 or fp16; weights keep their stored precision");
     v("compute", compute, "how low-bit weights meet activations: int8 (rounded to 8 bits, products in integers), exact, or auto: int8 for layers that can");
+    v("vision_attention", vision_attention, "how patches of a picture attend to each other: exact, int8 (rounded to 8 bits, both products in integers), or auto: int8 where layers of the tower compute in integers, too");
     v("kv_cache", kv_cache, "what keys and values are kept in: auto (as activations are), fp16 or int8 (a scale for each token and head)");
     v("max_running", max_running, "sequences that advance together");
     v("prefill_tokens", prefill_tokens, "prompt tokens read in one pass");

@@ -19,6 +19,7 @@
 #include "base/strings.h"
 #include "eval/documents.h"
 #include "eval/task.h"
+#include "nn/buffers.h"
 #include "nn/kv_cache.h"
 #include "quant/sha256.h"
 
@@ -147,6 +148,7 @@ Json settings_of(const EvaluateOptions& options, const Entry& entry, const TaskJ
   out.set("version", kVersion);
   out.set("dtype", options.dtype);
   out.set("compute", options.compute);
+  out.set("vision_attention", options.vision_attention);
   out.set("kv_cache", options.kv_cache);
   out.set("max_running", options.max_running);
   out.set("prefill_tokens", options.prefill_tokens);
@@ -197,9 +199,11 @@ EvaluateReport run(const EvaluateOptions& options, const ProgressSink& sink, con
     if (!is_file(e.path)) throw Error(ErrorKind::not_found, e.path + ": no such file");
   }
   c10::InferenceMode no_gradients;
+  const KeptBuffers kept;
   LoadOptions load;
   load.dtype = options.dtype;
   load.compute = options.compute;
+  load.vision_attention = options.vision_attention;
   const Loaded loaded = open_model(options.model, load);
   const PromptParts parts = read_prompt_parts(options.model, *loaded.model);
   TaskJob job{*loaded.model,

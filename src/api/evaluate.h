@@ -15,7 +15,7 @@
 namespace statera {
 
 struct EvaluateOptions {
-  std::string model, tasks, out, dtype = "fp32", compute = "exact", kv_cache = "auto";
+  std::string model, tasks, out, dtype = "fp32", compute = "exact", vision_attention = "exact", kv_cache = "auto";
   std::vector<std::string> data;
   int64_t max_length = 0, stride = 0;
   std::string metric = "exact", prompt;
@@ -39,6 +39,7 @@ struct EvaluateOptions {
     v("max_new_tokens", max_new_tokens, "vqa: tokens of an answer at most");
     v("dtype", dtype, "of activations: fp32, bf16 or fp16; weights keep their stored precision");
     v("compute", compute, "how low-bit weights meet activations: exact, int8 (rounded to 8 bits, products in integers), or auto: int8 for layers that can");
+    v("vision_attention", vision_attention, "how patches of a picture attend to each other: exact, int8 (rounded to 8 bits, both products in integers), or auto: int8 where layers of the tower compute in integers, too");
     v("kv_cache", kv_cache, "what keys and values are kept in, or rounded to for perplexity: auto (as activations are), fp16 or int8");
     v("max_running", max_running, "questions that are answered together");
     v("prefill_tokens", prefill_tokens, "tokens read in one pass");

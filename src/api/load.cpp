@@ -67,13 +67,16 @@ Loaded open_model(const std::string& directory, const LoadOptions& options, cons
   const ModelType& type = with_context(config, [&]() -> const ModelType& { return model_type(out.checkpoint.config()); });
   if (options.own_head) out.checkpoint = with_own_head(out.checkpoint, type);
   const at::ScalarType dtype = parse_dtype(options.dtype);
-  const Compute compute = parse_compute(options.compute);
+  const Compute compute = parse_compute(options.compute), vision_attention = parse_vision_attention(options.vision_attention);
   prepare_inference();
   CheckpointSource source(out.checkpoint, type);
   const std::unique_ptr<WeightSource> around = through ? through(source, type, out.checkpoint.config()) : nullptr;
   out.model = type.make(out.checkpoint.config(), around ? *around : source);
   out.model->dtype = dtype;
-  with_context(out.checkpoint.directory(), [&] { set_compute(out.model->params, compute); });
+  with_context(out.checkpoint.directory(), [&] { 
+    set_compute(out.model->params, compute);
+    set_vision_attention(out.model->params, vision_attention, dtype);
+  });
   out.mapped_seconds = std::chrono::duration<double>(mapped - start).count();
   out.made_seconds = std::chrono::duration<double>(Clock::now() - mapped).count();
   auto unexpected = source.unexpected();

@@ -77,6 +77,7 @@ LogitsReport run(const LogitsOptions& options) {
   LoadOptions load;
   load.dtype = options.dtype;
   load.compute = options.compute;
+  load.vision_attention = options.vision_attention;
   Loaded loaded = open_model(options.model, load);
   const Model& model = *loaded.model;
   ForwardInputs in = inputs_of(options, model);

@@ -12,7 +12,7 @@
 namespace statera {
 
 struct LogitsOptions {
-  std::string model, messages, inputs, out, dtype = "fp32", compute = "exact", kv_cache = "auto";
+  std::string model, messages, inputs, out, dtype = "fp32", compute = "exact", vision_attention = "exact", kv_cache = "auto";
   bool hidden = false;
   MediaFlags media;
   static constexpr std::string_view positional[] = {"model"};
@@ -26,6 +26,7 @@ struct LogitsOptions {
     v("hidden", hidden, "write hidden states, too");
     v("dtype", dtype, "of activations: fp32, bf16 or fp16; weights keep their stored precision");
     v("compute", compute, "how low-bit weights meet activations: exact, int8 (rounded to 8 bits, products in integers), or auto: int8 for layers that can");
+    v("vision_attention", vision_attention, "how patches of a picture attend to each other: exact, int8 (rounded to 8 bits, both products in integers), or auto: int8 where layers of the tower compute in integers, too");
     v("kv_cache", kv_cache, "what keys and values are rounded to, as a cache would keep them: auto (not at all), fp16 or int8");
     media.fields(v);
   }

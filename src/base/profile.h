@@ -16,11 +16,13 @@ struct Work {
   double bytes = 0;         // read and written, those of weights included
   double weight_bytes = 0;  // of the weights, as they are held
   double weights = 0;       // how many they are
+  double integer_flop = 0;  // of flop, between activations of 8 bits
   Work& operator+=(const Work& other) {
     flop += other.flop;
     bytes += other.bytes;
     weight_bytes += other.weight_bytes;
     weights += other.weights;
+    integer_flop += other.integer_flop;
     return *this;
   }
 };

@@ -16,6 +16,7 @@ struct AttendSite {
   int64_t window = 0;             // > 0: key j is visible to query i iff i - window < j <= i
   double scale = 0;               // 0: d^-1/2
   at::Tensor qk_rotation;         // [d, d] orthogonal, applied to q and k after RoPE; undefined: none
+  bool in_integers = false;       // not causal, no cache: both products of codes of 8 bits (kernels/attn/attn.h)
 };
 
 // q [T, N, d], k and v [T, K, d], rows grouped by pass.bounds (or `bounds` when given: vision windows). Returns [T, N*d] in q's dtype.

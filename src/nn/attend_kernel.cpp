@@ -17,7 +17,7 @@ namespace {
 
 namespace attn = kernels::attn;
 
-constexpr int64_t kPackedFloats = int64_t{1} << 23;  // of the key heads that are packed at a time: 32 MiB
+constexpr int64_t kPackedBytes = int64_t{1} << 25;   // of the key heads that are packed at a time
 constexpr int64_t kSmall = int64_t{1} << 16;         // multiplications that are not worth a thread
 
 // Queries of a step: each part of each key head is a task.
@@ -51,14 +51,17 @@ void few_queries(const std::vector<attn::Sequence>& sequences, const attn::Shape
   });
 }
 
-// Key heads whose packed blocks fit together: packed by blocks, then read by the tiles of their query heads.
+// Bytes of one packed block.
+int64_t block_bytes(const attn::Shape& shape, bool coded) { return coded ? attn::coded_size(shape) : attn::packed_size(shape) * int64_t{sizeof(float)}; }
+
+// Key heads whose packed blocks fit together: packed by blocks, then read by the tiles of their query heads. coded: in integers.
 struct Packed {
   const attn::Sequence* s;
   int64_t head;
-  float* data;
+  uint8_t* data;
 };
 
-void run_packed(const std::vector<Packed>& heads, const attn::Shape& shape) {
+void run_packed(const std::vector<Packed>& heads, const attn::Shape& shape, bool coded) {
   struct Task {
     const Packed* of;
     int64_t head, index;
@@ -80,28 +83,39 @@ void run_packed(const std::vector<Packed>& heads, const attn::Shape& shape) {
       for (int64_t i = begin; i < end; ++i) f(tasks[static_cast<size_t>(i)]);
     });
   };
-  over(blocks, [&](const Task& t) { attn::pack(*t.of->s, shape, t.head, t.index, t.of->data + t.index * attn::packed_size(shape)); });
-  over(tiles, [&](const Task& t) { attn::run_tile(*t.of->s, shape, t.head, t.index, t.of->data); });
+  const int64_t bytes = block_bytes(shape, coded);
+  if (!coded) {
+    over(blocks, [&](const Task& t) { attn::pack(*t.of->s, shape, t.head, t.index, reinterpret_cast<float*>(t.of->data + t.index * bytes)); });
+    return over(tiles, [&](const Task& t) { attn::run_tile(*t.of->s, shape, t.head, t.index, reinterpret_cast<const float*>(t.of->data)); });
+  }
+  std::vector<float> means(heads.size() * static_cast<size_t>(shape.d));
+  auto mean = [&](const Packed& of) { return means.data() + (&of - heads.data()) * shape.d; };
+  parallel_for(static_cast<int64_t>(heads.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) attn::mean_key(*heads[static_cast<size_t>(i)].s, shape, heads[static_cast<size_t>(i)].head, mean(heads[static_cast<size_t>(i)]));
+  });
+  over(blocks, [&](const Task& t) { attn::pack_coded(*t.of->s, shape, t.head, t.index, mean(*t.of), t.of->data + t.index * bytes); });
+  over(tiles, [&](const Task& t) { attn::run_coded_tile(*t.of->s, shape, t.head, t.index, t.of->data); });
 }
 
-void many_queries(const std::vector<attn::Sequence>& sequences, const attn::Shape& shape) {
+void many_queries(const std::vector<attn::Sequence>& sequences, const attn::Shape& shape, bool coded) {
+  const int64_t bytes = block_bytes(shape, coded);
   int64_t total = 0, longest = 0;
   for (const attn::Sequence& s : sequences) {
-    const int64_t size = attn::blocks(s.keys) * attn::packed_size(shape);
+    const int64_t size = attn::blocks(s.keys) * bytes;
     total += size * shape.key_heads;
     longest = std::max(longest, size);
   }
   if (total == 0) return;
-  const int64_t room = std::max(longest, std::min(total, kPackedFloats));
-  const at::Tensor buffer = at::empty({room}, at::kFloat);
-  float* data = buffer.mutable_data_ptr<float>();
+  const int64_t room = std::max(longest, std::min(total, kPackedBytes));
+  const at::Tensor buffer = at::empty({room}, at::kByte);
+  uint8_t* data = buffer.mutable_data_ptr<uint8_t>();
   std::vector<Packed> heads;
   int64_t used = 0;
   for (const attn::Sequence& s : sequences) {
-    const int64_t size = attn::blocks(s.keys) * attn::packed_size(shape);
+    const int64_t size = attn::blocks(s.keys) * bytes;
     for (int64_t head = 0; head < shape.key_heads; ++head) {
       if (used + size > room) {
-        run_packed(heads, shape);
+        run_packed(heads, shape, coded);
         heads.clear();
         used = 0;
       }
@@ -109,7 +123,7 @@ void many_queries(const std::vector<attn::Sequence>& sequences, const attn::Shap
       used += size;
     }
   }
-  run_packed(heads, shape);
+  run_packed(heads, shape, coded);
 }
 
 attn::View view(const at::Tensor& x_TNd, int64_t row = 0) {
@@ -135,11 +149,14 @@ bool attends_in_kernels(const at::Tensor& q, const at::Tensor& k, const at::Tens
   return true;
 }
 
+bool picture_attention_pays() { return attn::codes_are_fast(); }
+
 at::Tensor attend_in_kernels(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttendSite& site, double scale,
                              const SequenceBounds& b, const std::vector<KvCache*>& caches) {
   const attn::Shape shape{.heads = q.size(1), .key_heads = k.size(1), .d = q.size(2), .dv = v.size(2), .scale = static_cast<float>(scale),
                           .causal = site.causal, .window = site.causal ? site.window : 0};
   const int64_t width = shape.heads * shape.dv;
+  check(!site.in_integers || (!site.causal && caches.empty()), "attention in integers hides no keys and keeps none");
   at::Tensor out = at::empty({q.size(0), width}, q.options());
   std::vector<attn::Sequence> few, many;
   for (size_t i = 0; i + 1 < b.size(); ++i) {
@@ -158,7 +175,7 @@ at::Tensor attend_in_kernels(const at::Tensor& q, const at::Tensor& k, const at:
     (attn::few(rows, shape) ? few : many).push_back(s);
   }
   few_queries(few, shape);
-  many_queries(many, shape);
+  many_queries(many, shape, site.in_integers);
   return out;
 }
 

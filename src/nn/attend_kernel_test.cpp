@@ -4,9 +4,12 @@
 #include <ATen/ops/randn.h>
 #include <gtest/gtest.h>
 
+#include "base/error.h"
 #include "base/threads.h"
+#include "kernels/cpu.h"
 #include "nn/attend.h"
 #include "nn/attend_kernel.h"
+#include "nn/compute.h"
 #include "nn/kv_cache.h"
 
 namespace statera {
@@ -110,6 +113,61 @@ TEST(AttendKernel, SixteenBitHeadsAndVeryWideOnesStayWithAten) {
   const Inputs x = inputs(5, 2, 2, 8, 8), wide = inputs(5, 1, 1, 264, 8);
   EXPECT_FALSE(attends_in_kernels(x.q.to(at::kBFloat16), x.k.to(at::kBFloat16), x.v.to(at::kBFloat16)));
   EXPECT_FALSE(attends_in_kernels(wide.q, wide.k, wide.v));
+}
+
+TEST(AttendKernel, InIntegersIsNearAndDependsOnNoThread) {
+  const Inputs x = inputs(451, 4, 2, 80, 72);
+  Pass pass;
+  pass.bounds = {0, 200, 201, 204, 204, 250, 451};  // a few rows of one sequence go the exact way
+  AttendSite site;
+  site.causal = false;
+  const at::Tensor exact = attend(x.q, x.k, x.v, site, pass);
+  site.in_integers = true;
+  const int before = num_threads();
+  at::Tensor first;
+  for (int threads : {1, 2, 5}) {
+    set_num_threads(threads);
+    const at::Tensor y = attend(x.q, x.k, x.v, site, pass);
+    if (threads == 1) first = y;
+    EXPECT_TRUE(y.equal(first)) << threads;
+  }
+  set_num_threads(before);
+  const double off = (first - exact).abs().mean().item<double>();
+  EXPECT_GT(off, 1e-5);
+  EXPECT_LT(off, 4e-3);
+  site.causal = true;
+  EXPECT_THROW(attend(x.q, x.k, x.v, site, pass), Bug);
+}
+
+// A vision tower of one layer.
+Params tower(std::optional<ActQuant> act) {
+  Params p;
+  p.linears["visual.qkv"] = std::make_shared<LinearSite>();
+  p.linears["visual.qkv"]->role = Role::vision;
+  p.linears["visual.qkv"]->act = act;
+  p.picture_attentions.push_back(std::make_shared<AttendSite>());
+  return p;
+}
+
+TEST(AttendKernel, PatchesAttendInIntegersWhereTheTowerDoesAndIsFasterOrWhereAsked) {
+  auto in_integers = [](Params p, const char* how, at::ScalarType dtype = at::kFloat) {
+    set_vision_attention(p, parse_vision_attention(how), dtype);
+    return p.picture_attentions.at(0)->in_integers;
+  };
+  EXPECT_FALSE(in_integers(tower(ActQuant{8}), "exact"));
+  EXPECT_TRUE(in_integers(tower({}), "int8"));
+  EXPECT_FALSE(in_integers(tower({}), "auto"));
+  EXPECT_FALSE(in_integers(tower(ActQuant{8}), "auto", at::kBFloat16));
+  EXPECT_EQ(in_integers(tower(ActQuant{8}), "auto"), picture_attention_pays());
+  kernels::set_isa(kernels::Isa::scalar);
+  EXPECT_FALSE(in_integers(tower(ActQuant{8}), "auto"));
+  kernels::set_isa(std::nullopt);
+  Params text;
+  EXPECT_THROW(set_vision_attention(text, Compute::int8, at::kFloat), Error);
+  set_vision_attention(text, Compute::automatic, at::kFloat);
+  Params p = tower({});
+  EXPECT_THROW(set_vision_attention(p, Compute::int8, at::kBFloat16), Error);
+  EXPECT_THROW(parse_vision_attention("int4"), Error);
 }
 
 }  // namespace

@@ -48,9 +48,12 @@ struct TensorSite {
   at::Tensor value;       // undefined in shapes-only models
 };
 
+struct AttendSite;
+
 struct Params {
   std::map<std::string, std::shared_ptr<LinearSite>> linears;
   std::map<std::string, std::shared_ptr<TensorSite>> tensors;
+  std::vector<std::shared_ptr<AttendSite>> picture_attentions;  // of vision towers: patches that see each other
   // Parameters (weights and biases) of a role, or of all.
   int64_t count(std::optional<Role> role = {}) const;
   // Bytes held by the sites.

@@ -112,8 +112,75 @@ bool halve(const float* x, int64_t n, uint16_t* to) noexcept {
   return fits;
 }
 
+// 2^x, x in [-126, 0].
+inline __attribute__((always_inline)) __m256 power(__m256 x) {
+  const __m256 whole = _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), f = _mm256_sub_ps(x, whole);
+  __m256 p = _mm256_fmadd_ps(_mm256_set1_ps(kExp2[3]), f, _mm256_set1_ps(kExp2[2]));
+  p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(kExp2[1]));
+  p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(kExp2[0]));
+  p = _mm256_fmadd_ps(p, f, _mm256_set1_ps(1.0f));
+  const __m256i exponent = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(whole), _mm256_set1_epi32(127)), 23);
+  return _mm256_mul_ps(p, _mm256_castsi256_ps(exponent));
+}
+
+// Up to eight elements from memory that has no more, the others `rest`.
+inline __m256 some(const float* x, int64_t count, float rest) {
+  alignas(32) float all[8] = {rest, rest, rest, rest, rest, rest, rest, rest};
+  for (int64_t i = 0; i < count; ++i) all[i] = x[i];
+  return _mm256_load_ps(all);
+}
+inline __m256 eight(const float* x, int64_t count, float rest) { return count >= 8 ? _mm256_loadu_ps(x) : some(x, count, rest); }
+
+// Bits of magnitudes are ordered as these are, infinity and NaN above all.
+int32_t weights(const float* s, int64_t n, int8_t* q, float* most) noexcept {
+  const __m256 sign = _mm256_set1_ps(-0.0f);
+  __m256 top = _mm256_set1_ps(-__builtin_inff());
+  __m256i size = _mm256_setzero_si256();
+  for (int64_t j = 0; j < n; j += 8) {
+    const __m256 x = eight(s + j, n - j, s[0]);
+    top = _mm256_max_ps(top, x);
+    size = _mm256_max_epi32(size, _mm256_castps_si256(_mm256_andnot_ps(sign, x)));
+  }
+  alignas(32) float tops[8];
+  alignas(32) int32_t sizes[8];
+  _mm256_store_ps(tops, top);
+  _mm256_store_si256(reinterpret_cast<__m256i*>(sizes), size);
+  bool finite = true;
+  float highest = tops[0];
+  for (int i = 0; i < 8; ++i) {
+    finite = finite && sizes[i] < 0x7f800000;
+    highest = tops[i] > highest ? tops[i] : highest;
+  }
+  *most = finite ? highest : __builtin_nanf("");
+  const __m256 from = _mm256_set1_ps(*most), lowest = _mm256_set1_ps(-16.0f), factor = _mm256_set1_ps(finite ? 127.0f : 0.0f);
+  __m256i sum = _mm256_setzero_si256();
+  for (int64_t j = 0; j < n; j += 8) {
+    const __m256 x = _mm256_max_ps(_mm256_sub_ps(eight(s + j, n - j, -__builtin_inff()), from), lowest);  // NaN gives the lowest, whose code is 0
+    const __m256i codes = _mm256_cvtps_epi32(_mm256_mul_ps(power(x), factor));
+    sum = _mm256_add_epi32(sum, codes);
+    const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(codes), _mm256_extracti128_si256(codes, 1));
+    alignas(16) int8_t bytes[16];
+    _mm_store_si128(reinterpret_cast<__m128i*>(bytes), _mm_packs_epi16(words, words));
+    __builtin_memcpy(q + j, bytes, n - j < 8 ? static_cast<size_t>(n - j) : 8);
+  }
+  alignas(32) int32_t sums[8];
+  _mm256_store_si256(reinterpret_cast<__m256i*>(sums), sum);
+  int32_t all = 0;
+  for (const int32_t v : sums) all += v;
+  return all;
+}
+
+void exp2(float* x, int64_t n) noexcept {
+  const __m256 lowest = _mm256_set1_ps(-126.0f);
+  for (int64_t i = 0; i < n; i += 8) {
+    alignas(32) float y[8];
+    _mm256_store_ps(y, power(_mm256_max_ps(lowest, eight(x + i, n - i, 0.0f))));  // NaN stays: it is the second
+    __builtin_memcpy(x + i, y, (n - i < 8 ? static_cast<size_t>(n - i) : 8) * sizeof(float));
+  }
+}
+
 }  // namespace
 
-const Table kAvx2 = {weigh, times, widen, halve};
+const Table kAvx2 = {weigh, times, widen, halve, weights, exp2};
 
 }  // namespace statera::kernels::attn

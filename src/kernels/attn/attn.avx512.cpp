@@ -104,8 +104,50 @@ bool halve(const float* x, int64_t n, uint16_t* to) noexcept {
   return lost == 0;
 }
 
+// 2^x, x in [-126, 0].
+inline __attribute__((always_inline)) __m512 power(__m512 x) {
+  const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), f = _mm512_sub_ps(x, whole);
+  __m512 p = _mm512_fmadd_ps(_mm512_set1_ps(kExp2[3]), f, _mm512_set1_ps(kExp2[2]));
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(kExp2[1]));
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(kExp2[0]));
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.0f));
+  return _mm512_scalef_ps(p, whole);
+}
+
+// Bits of magnitudes are ordered as these are, infinity and NaN above all.
+int32_t weights(const float* s, int64_t n, int8_t* q, float* most) noexcept {
+  const __m512 none = _mm512_set1_ps(-__builtin_inff());
+  __m512 top = none;
+  __m512i size = _mm512_setzero_si512();
+  for (int64_t j = 0; j < n; j += 16) {
+    const __m512 x = _mm512_mask_loadu_ps(none, first(n - j), s + j);
+    top = _mm512_max_ps(top, x);
+    size = _mm512_mask_max_epi32(size, first(n - j), size, _mm512_castps_si512(_mm512_abs_ps(x)));
+  }
+  const bool finite = _mm512_reduce_max_epi32(size) < 0x7f800000;
+  *most = finite ? _mm512_reduce_max_ps(top) : __builtin_nanf("");
+  const __m512 highest = _mm512_set1_ps(*most), lowest = _mm512_set1_ps(-16.0f), factor = _mm512_set1_ps(finite ? 127.0f : 0.0f);
+  __m512i sum = _mm512_setzero_si512();
+  for (int64_t j = 0; j < n; j += 16) {
+    const __mmask16 mask = first(n - j);
+    const __m512 x = _mm512_max_ps(_mm512_sub_ps(_mm512_maskz_loadu_ps(mask, s + j), highest), lowest);  // NaN gives the lowest
+    const __m512i codes = _mm512_maskz_cvt_roundps_epi32(mask, _mm512_mul_ps(power(x), factor), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    sum = _mm512_add_epi32(sum, codes);
+    _mm512_mask_cvtepi32_storeu_epi8(q + j, mask, codes);
+  }
+  return _mm512_reduce_add_epi32(sum);
+}
+
+void exp2(float* x, int64_t n) noexcept {
+  const __m512 lowest = _mm512_set1_ps(-126.0f);
+  for (int64_t i = 0; i < n; i += 16) {
+    const __mmask16 mask = first(n - i);
+    _mm512_mask_storeu_ps(x + i, mask, power(_mm512_max_ps(lowest, _mm512_maskz_loadu_ps(mask, x + i))));  // NaN stays: it is the second
+  }
+}
+
 }  // namespace
 
-const Table kAvx512 = {weigh, times, widen, halve};
+const Table kAvx512 = {weigh, times, widen, halve, weights, exp2};
 
 }  // namespace statera::kernels::attn

@@ -67,6 +67,19 @@ void pack(const Sequence& s, const Shape& shape, int64_t key_head, int64_t block
 // Queries [tile * kQueries, ...) of one query head; packed: the blocks of its key head. Needs 400 KiB of stack.
 void run_tile(const Sequence& s, const Shape& shape, int64_t head, int64_t tile, const float* packed) noexcept;
 
+// --- both products in integers -----------------------------------------------------------------------------------------------------------
+// For sequences whose queries see every key (not causal), k and v in f32. Queries and keys become codes of 8 bits with a scale a row, keys less
+// their mean, which moves all scores of a query alike and so no weight (SageAttention, arXiv:2410.02367); values with a scale for each column of
+// a block; weights exp(score - the largest of the row and block) become codes of 1/127. Sums are exact.
+// Whether the active instruction set multiplies codes faster than floats.
+bool codes_are_fast() noexcept;
+void mean_key(const Sequence& s, const Shape& shape, int64_t key_head, float* mean) noexcept;  // [d]
+// Bytes of one packed block of one key head, a multiple of 64; those of a head lie one after another, 64-byte aligned.
+int64_t coded_size(const Shape& shape);
+void pack_coded(const Sequence& s, const Shape& shape, int64_t key_head, int64_t block, const float* mean, void* packed) noexcept;
+// As run_tile. Needs 300 KiB of stack.
+void run_coded_tile(const Sequence& s, const Shape& shape, int64_t head, int64_t tile, const void* packed) noexcept;
+
 // Whether `run_part` takes a sequence with so many queries.
 inline bool few(int64_t queries, const Shape& shape) { return queries <= 4 && queries * shape.group() <= kMaxFew; }
 // Floats that run_part writes: [queries * group][dv + 2].
@@ -87,7 +100,14 @@ struct Table {
   void (*widen)(const void* from, Form form, int64_t n, float factor, float* to) noexcept;
   // f32 to f16, ties to even; false where a finite element became infinite.
   bool (*halve)(const float* x, int64_t n, uint16_t* to) noexcept;
+  // q[j] = 127 * 2^(s[j] - *most) to the nearest integer, j < n, *most the largest of s; returns their sum. A score that is infinite or NaN: *most
+  // becomes NaN, and all q 0.
+  int32_t (*weights)(const float* s, int64_t n, int8_t* q, float* most) noexcept;
+  // x[i] = 2^x[i] for x <= 0, within 3e-6 of it; 2^-126 below -126.
+  void (*exp2)(float* x, int64_t n) noexcept;
 };
+// 2^f for f in [-0.5, 0.5]: 1 + f (kExp2[0] + f (kExp2[1] + ...)), relative error 2.9e-6 (minimax with the value 1 at 0).
+inline constexpr float kExp2[] = {0x1.62e12cp-1f, 0x1.ec0378p-3f, 0x1.c9fc46p-5f, 0x1.3a02ccp-7f};
 extern const Table kScalar;
 extern const Table kAvx2;
 extern const Table kAvx512;

@@ -54,8 +54,39 @@ bool halve(const float* x, int64_t n, uint16_t* to) noexcept {
   return fits;
 }
 
+// 2^x, x in [-126, 0]. The products and sums of a polynomial's step are rounded once, as an FMA rounds them.
+float power(float x) {
+  const float whole = (x + 12582912.0f) - 12582912.0f;  // 1.5 * 2^23: rounds to an integer, halves to even
+  const float f = x - whole;
+  float p = kExp2[3];
+  for (int i = 2; i >= 0; --i) p = __builtin_fmaf(p, f, kExp2[i]);
+  p = __builtin_fmaf(p, f, 1.0f);
+  return p * __builtin_bit_cast(float, (static_cast<int32_t>(whole) + 127) << 23);
+}
+
+int32_t weights(const float* s, int64_t n, int8_t* q, float* most) noexcept {
+  float top = -__builtin_inff();
+  bool finite = true;
+  for (int64_t j = 0; j < n; ++j) {
+    if (!(__builtin_fabsf(s[j]) < __builtin_inff())) finite = false;
+    if (s[j] > top) top = s[j];
+  }
+  *most = finite ? top : __builtin_nanf("");
+  int32_t sum = 0;
+  for (int64_t j = 0; j < n; ++j) {
+    const float x = s[j] - top;
+    q[j] = finite ? static_cast<int8_t>((power(x < -16.0f ? -16.0f : x) * 127.0f + 12582912.0f) - 12582912.0f) : int8_t{0};
+    sum += q[j];
+  }
+  return sum;
+}
+
+void exp2(float* x, int64_t n) noexcept {
+  for (int64_t i = 0; i < n; ++i) x[i] = x[i] != x[i] ? x[i] : power(x[i] < -126.0f ? -126.0f : x[i]);
+}
+
 }  // namespace
 
-const Table kScalar = {weigh, times, widen, halve};
+const Table kScalar = {weigh, times, widen, halve, weights, exp2};
 
 }  // namespace statera::kernels::attn

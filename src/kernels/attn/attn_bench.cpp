@@ -21,6 +21,27 @@ struct Heads {
   }
 };
 
+void attn_coded(benchmark::State& state) {
+  const int64_t T = state.range(0), d = state.range(1), threads = state.range(2);
+  const Shape shape{.heads = 16, .key_heads = 16, .d = d, .dv = d, .scale = 1 / std::sqrt(static_cast<float>(d)), .causal = false, .window = 0};
+  Heads h(T, T, shape);
+  const int64_t size = coded_size(shape);
+  std::vector<float> packed((blocks(T) * size * shape.key_heads) / 4 + 16), means(shape.heads * d);
+  auto* data = reinterpret_cast<uint8_t*>(packed.data()) + 64 - reinterpret_cast<uintptr_t>(packed.data()) % 64;
+  for (auto _ : state) {
+    bench::on_threads(static_cast<int>(threads), [&](int t) {
+      for (int64_t head = t; head < shape.heads; head += threads) {
+        uint8_t* to = data + head * blocks(T) * size;
+        mean_key(h.s, shape, head, means.data() + head * d);
+        for (int64_t b = 0; b < blocks(T); ++b) pack_coded(h.s, shape, head, b, means.data() + head * d, to + b * size);
+        for (int64_t i = 0; i < tiles(T); ++i) run_coded_tile(h.s, shape, head, i, to);
+      }
+    });
+  }
+  state.counters["OP"] = benchmark::Counter(4 * static_cast<double>(T) * static_cast<double>(T * shape.heads * d), benchmark::Counter::kIsIterationInvariantRate);
+}
+BENCHMARK(attn_coded)->ArgNames({"rows", "d", "threads"})->UseRealTime()->Unit(benchmark::kMillisecond)->ArgsProduct({{512, 1024, 5329}, {64, 80, 128}, {1, 2}});
+
 void attn_tiles(benchmark::State& state) {
   const int64_t T = state.range(0), d = state.range(1), threads = state.range(3);
   const Shape shape{.heads = 16, .key_heads = 16, .d = d, .dv = d, .scale = 1 / std::sqrt(static_cast<float>(d)), .causal = state.range(2) != 0, .window = 0};

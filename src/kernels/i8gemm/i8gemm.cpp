@@ -32,12 +32,6 @@ const Kernels& in_use() {
   return given ? *given : table_of(kOfScalar, has_avx_vnni ? kOfAvxVnni : kOfAvx2, kOfAvx512, kOfAmx);
 }
 
-// The micro kernel that is meant for rows as they lie; null: the table's.
-const Micro* micro_for(const Rows& x) {
-  const Micro* more = in_use().more;
-  return more && more->together == x.together ? more : nullptr;
-}
-
 int64_t round_up(int64_t v, int64_t to) { return (v + to - 1) / to * to; }
 
 // Blocks of W over kMaxSegment of k, unpacked. Those of all strips stay in a 48 KiB first-level cache while rows of x pass.
@@ -163,9 +157,6 @@ int32_t code(const Table& t, const float* x, int64_t k, float scale, int8_t* q) 
   return 0;
 }
 
-constexpr int kAtOnce = 4;  // rows that are quantized together
-using Codes = int8_t[kAtOnce][kMaxSegment + 64];
-
 // Words of four codes of R rows side by side, every `step` bytes. 4 x 4 words are transposed in SSE2, which every x86-64 has: one store of
 // 16 bytes in place of four.
 template <int R>
@@ -187,21 +178,6 @@ void weave(const Codes& codes, int64_t count, int8_t* to, int64_t step) {
     store(to + step, _mm_unpackhi_epi64(low_ab, low_cd));
     store(to + 2 * step, _mm_unpacklo_epi64(high_ab, high_cd));
     store(to + 3 * step, _mm_unpackhi_epi64(high_ab, high_cd));
-  }
-}
-
-// Codes of rows [row, row + rows) of one tile from k on, to where they belong.
-void lay(const Codes& codes, int rows, int64_t count, const Rows& out, int64_t row, int64_t k) {
-  const int64_t t = out.together;
-  int8_t* to = out.q + row / out.width * out.width * out.stride + k / t * t * out.width + row % out.width * t;
-  if (out.width == 1) {
-    std::memcpy(to, codes[0], count);
-  } else if (t == 4) {
-    constexpr decltype(&weave<1>) kByRows[] = {nullptr, weave<1>, weave<2>, weave<3>, weave<4>};
-    kByRows[rows](codes, count, to, out.width * t);
-  } else {
-    for (int r = 0; r < rows; ++r)
-      for (int64_t i = 0; i < count; i += t) std::memcpy(to + r * t + i * out.width, codes[r] + i, t);
   }
 }
 
@@ -232,6 +208,11 @@ void by_rows(int64_t m, int64_t first, const Rows& out, Run run) {
 }
 
 }  // namespace
+
+const Micro* micro_for(const Rows& x) {
+  const Micro* more = in_use().more;
+  return more && more->together == x.together ? more : nullptr;
+}
 
 int64_t segment_of(const Spec& w, int64_t x_group) {
   int64_t segment = 0;
@@ -273,6 +254,20 @@ void quantize(const float* x, int64_t ldx, int64_t m, int64_t x_group, const Row
       put(t, x + i * ldx, ldx, rows, k, end, scales, out, first + i);
     }
   });
+}
+
+void lay(const Codes& codes, int rows, int64_t count, const Rows& out, int64_t row, int64_t k) noexcept {
+  const int64_t t = out.together;
+  int8_t* to = out.q + row / out.width * out.width * out.stride + k / t * t * out.width + row % out.width * t;
+  if (out.width == 1) {
+    std::memcpy(to, codes[0], count);
+  } else if (t == 4) {
+    constexpr decltype(&weave<1>) kByRows[] = {nullptr, weave<1>, weave<2>, weave<3>, weave<4>};
+    kByRows[rows](codes, count, to, out.width * t);
+  } else {
+    for (int r = 0; r < rows; ++r)
+      for (int64_t i = 0; i < count; i += t) std::memcpy(to + r * t + i * out.width, codes[r] + i, t);
+  }
 }
 
 float quantize_row(const float* x, int64_t k, int8_t* q) noexcept {

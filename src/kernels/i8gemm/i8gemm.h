@@ -51,6 +51,12 @@ float quantize_row(const float* x, int64_t k, int8_t* q) noexcept;
 // As quantize(), with the scale of each of the m rows given.
 void quantize_static(const float* x, int64_t ldx, int64_t m, const float* scale, const Rows& out, int64_t first) noexcept;
 
+// Codes of up to kAtOnce rows, 64-byte aligned, on their way into Rows: `count` of k on, a multiple of 64, of rows [row, row + rows), which lie
+// in one stretch of Rows::width.
+inline constexpr int kAtOnce = 4;
+using Codes = int8_t[kAtOnce][kMaxSegment + 64];
+void lay(const Codes& codes, int rows, int64_t count, const Rows& out, int64_t row, int64_t k) noexcept;
+
 // y[m][n] = sum over segments of (sum_k q[m][k] (code[n][k] - zero[n][g])) * x_scale * scale[n][g], + bias[n]; for m in [0, M), all the rows
 // that rows_of() was told of, and n in [n_begin, n_end): n_begin a multiple of kRowBlock, n_end too or N. x.segment = segment_of(w, groups of
 // x), x.k = w.k. bias may be null. An element does not depend on the range nor, without bias, on M.
@@ -113,6 +119,8 @@ struct Kernels {
   const Micro* more;  // null: none
 };
 Kernels active_kernels();
+// The micro that reads rows as they lie; null: the table's.
+const Micro* micro_for(const Rows& x);
 // For tests: uses these whatever the active set, until null is given. The same cautions as with set_isa.
 void set_kernels(const Kernels* kernels);
 

@@ -137,6 +137,8 @@ QwenVision::QwenVision(QwenVisionConfig config, const Scope& scope_in, const at:
     l.norm2 = make_norm(s / "norm2", C);
     l.qkv = (s / "attn").linear("qkv", 3 * C, C, Bias::yes);
     l.proj = (s / "attn").linear("proj", C, C, Bias::yes);
+    l.attention = std::make_shared<AttendSite>(AttendSite{.layer = i, .causal = false, .window = 0, .scale = 0, .qk_rotation = {}});
+    s.params().picture_attentions.push_back(l.attention);
     if (c_.rms) {
       l.mlp = GatedMlp(s / "mlp", C, F, c_.act, Bias::yes, false);
     } else {
@@ -232,8 +234,7 @@ at::Tensor QwenVision::mix(int64_t i, const at::Tensor& x, const Pass& pass) con
   at::Tensor k = apply_rope_fp32(qkv.select(1, 1), pass.side->cos_TR, pass.side->sin_TR);
   const auto& full = c_.fullatt_block_indexes;
   bool windowed = c_.window_size > 0 && std::find(full.begin(), full.end(), i) == full.end();
-  AttendSite site{.layer = i, .causal = false, .window = 0, .scale = 0, .qk_rotation = {}};
-  return attend(q, k, qkv.select(1, 2), site, pass, windowed ? &pass.bounds : &pass.side->full_bounds);
+  return attend(q, k, qkv.select(1, 2), *l.attention, pass, windowed ? &pass.bounds : &pass.side->full_bounds);
 }
 
 at::Tensor QwenVision::feed(const Layer& l, const at::Tensor& x, const Pass& pass) const {

@@ -4,6 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <memory>
 #include <variant>
 #include <vector>
 
@@ -48,6 +49,7 @@ class QwenVision : public VisionStack {
   struct Layer {
     Norm norm1, norm2;
     Linear qkv, proj, fc1, fc2;
+    std::shared_ptr<AttendSite> attention;
     GatedMlp mlp;
   };
   struct Merger {
