@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes tiny-moe from nothing: world, tokenizer, random weights, training, scores on held-out questions.
 #   tools/examples/tiny-moe/train.sh WORK [STEPS] [publish]     STATERA: the program
+# 9000 steps, then STEPS on texts of another seed and with other shares (later.yaml); the rate falls to nothing in both.
 # publish: copies model, questions and card into examples/tiny-moe.
 # PRECISION=medium: products of bf16 (AVX512_BF16 or AMX only), faster.
 # WORK keeps everything; what is there already is not made again, and an interrupted training goes on.
@@ -8,7 +9,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../../.." && pwd)
 work=${1:?usage: train.sh WORK [STEPS] [publish]}
-steps=${2:-12000}
+steps=${2:-16000}
 publish=${3:-no}
 [[ $publish = no || $publish = publish ]] || { echo "train.sh: $publish: expected publish" >&2; exit 1; }
 python=${PYTHON:-python3}
@@ -19,10 +20,17 @@ statera=${STATERA:-$root/build/release/statera}
 cp "$here"/{config,generation_config}.json "$work/base/"
 [ -e "$work/init" ] || "$statera" init "$work/base" --out "$work/init" --seed 1 --dtype fp32
 
-[ -e "$work/tiny-moe/config.json" ] || "$statera" finetune "$work/init" --out "$work/tiny-moe" --data "$work/world/train.jsonl" \
-  --eval-data "$work/world/validation.jsonl" --train-language --train-embeddings --max-steps "$steps" \
-  --batch 64 --lanes 2 --max-len 256 --lr 2e-3 --beta2 0.95 --warmup-ratio 0.02 --schedule cosine --weight-decay 0.05 --max-grad-norm 1 --router-aux-loss-coef 0.001 \
-  --eval-every 1000 --save-every 1000 --seed 1 --save-dtype bf16 --matmul-precision "${PRECISION:-highest}"
+train() {  # FROM TO DATA SEED STEPS RATE: the model TO, unless it is there
+  [ -e "$work/$2/config.json" ] || "$statera" finetune "$work/$1" --out "$work/$2" --data "$work/$3/train.jsonl" \
+    --eval-data "$work/world/validation.jsonl" --train-language --train-embeddings --max-steps "$5" \
+    --batch 64 --lanes 2 --max-len 256 --lr "$6" --beta2 0.95 --warmup-ratio 0.02 --schedule cosine --weight-decay 0.05 --max-grad-norm 1 \
+    --router-aux-loss-coef 0.001 --eval-every 1000 --save-every 1000 --seed "$4" --dtype fp32 --save-dtype bf16 --matmul-precision "${PRECISION:-highest}"
+}
+
+train init first world 1 9000 2e-3
+[ -e "$work/later/validation.jsonl" ] ||
+  "$python" "$root/tools/examples/text_world.py" --out "$work/later" --train 800000 --eval 0 --seed 2 --mixture "$here/later.yaml"
+train first tiny-moe later 2 "$steps" 1.5e-3
 
 cp "$here/tasks.json" "$work/world/eval/"
 "$python" "$root/tools/examples/score.py" "$statera" "$work/tiny-moe" "$work/world/eval" "$work/scores"

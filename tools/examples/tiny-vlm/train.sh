@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Makes tiny-vlm from nothing: world, tokenizer, random weights, training, scores on held-out questions.
 #   tools/examples/tiny-vlm/train.sh WORK [PARTS] [publish]     PYTHON: a python3 with Pillow; STATERA: the program
-# PARTS (at least 6): runs of 2500 steps, one behind the other. In the fifth, `first`, the rate falls to nothing, so that its model can be judged; from
-# the sixth on they are on pictures of another seed and other shares (later.yaml), at a constant rate until the last, in which it falls again.
+# Runs of 2500 steps, one behind the other, in three stages: five on 120000 pictures, three on 240000 of another seed and with other shares (later.yaml),
+# and PARTS (at least 1) on 320000 of a third (last.yaml). The rate is constant but in the last run of each stage, where it falls to nothing.
 # publish: copies model, questions and card into examples/tiny-vlm.
 # PRECISION=medium: products of bf16 (AVX512_BF16 or AMX only), 1.1 to 1.4 times as fast.
 # WORK keeps everything; what is there already is not made again, and an interrupted training goes on.
@@ -10,10 +10,10 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../../.." && pwd)
 work=${1:?usage: train.sh WORK [PARTS] [publish]}
-parts=${2:-10}
+parts=${2:-4}
 publish=${3:-no}
 [[ $publish = no || $publish = publish ]] || { echo "train.sh: $publish: expected publish" >&2; exit 1; }
-[[ $parts =~ ^[1-9][0-9]*$ && $parts -ge 6 ]] || { echo "train.sh: $parts: expected a number of parts, at least 6" >&2; exit 1; }
+[[ $parts =~ ^[1-9][0-9]*$ ]] || { echo "train.sh: $parts: expected a number of parts, at least 1" >&2; exit 1; }
 python=${PYTHON:-python3}
 statera=${STATERA:-$root/build/release/statera}
 
@@ -35,25 +35,27 @@ part() {  # FROM TO NUMBER DATA OPTION...
   shift 4
   train "$from" "$to" "$data/train.jsonl" "$number" --eval-data "$work/world/validation.jsonl" --eval-every 500 --max-steps 2500 --lr 1e-3 "$@"
 }
-constant=(--warmup-steps 50 --schedule constant)
-falling=(--schedule cosine)
+stage() {  # FROM TO DATA FIRST LAST: the runs of the numbers FIRST to LAST
+  local from=$1 to=$2 data=$3 first=$4 last=$5 i
+  for ((i = first; i < last; ++i)); do
+    part "$from" "part-$i" $i "$data" --warmup-steps 50 --schedule constant
+    from=part-$i
+  done
+  part "$from" "$to" "$last" "$data" --schedule cosine --save-dtype bf16
+}
+
+pictures() {  # NAME COUNT SEED: a world of training pictures, with the shares of NAME.yaml
+  [ -e "$work/$1/validation.jsonl" ] ||
+    "$python" "$root/tools/examples/vlm_world.py" --out "$work/$1" --train "$2" --eval 0 --seed "$3" --mixture "$here/$1.yaml"
+}
 
 # Grids told whole come first: started on questions, the model kept to the commonest answers (README.md).
-train init grids world/grids.jsonl 1 --max-steps 1500 --lr 1.5e-3 "${constant[@]}"
-from=grids
-for ((i = 1; i < 5; ++i)); do
-  part $from part-$i $i world "${constant[@]}"
-  from=part-$i
-done
-part $from first 5 world "${falling[@]}" --save-dtype bf16
-[ -e "$work/later/validation.jsonl" ] ||
-  "$python" "$root/tools/examples/vlm_world.py" --out "$work/later" --train 240000 --eval 0 --seed 2 --mixture "$here/later.yaml"
-from=first
-for ((i = 6; i < parts; ++i)); do
-  part $from part-$i $i later "${constant[@]}"
-  from=part-$i
-done
-part $from tiny-vlm "$parts" later "${falling[@]}" --save-dtype bf16
+train init grids world/grids.jsonl 1 --max-steps 1500 --lr 1.5e-3 --warmup-steps 50 --schedule constant
+stage grids first world 1 5
+pictures later 240000 2
+stage first second later 6 8
+pictures last 320000 3
+stage second tiny-vlm last 9 $((8 + parts))
 
 cp "$here/tasks.json" "$work/world/eval/"
 "$python" "$root/tools/examples/score.py" "$statera" "$work/tiny-vlm" "$work/world/eval" "$work/scores"
