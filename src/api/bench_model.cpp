@@ -81,7 +81,7 @@ Loaded draw_model(const BenchOptions& o) {
   Loaded out;
   out.model = type.make(config, rounded ? static_cast<WeightSource&>(*rounded) : random);
   out.model->dtype = activations;
-  with_context(name, [&] { 
+  with_context(name, [&] {
     set_compute(out.model->params, parse_compute(o.compute));
     set_vision_attention(out.model->params, parse_vision_attention(o.vision_attention), activations);
   });

@@ -6,6 +6,7 @@
 
 namespace statera {
 
+// What most runs allow beyond their peak.
 inline constexpr uint64_t kKeptBuffers = uint64_t{128} << 20;
 
 // While it lives, freed tensor memory of 1 MiB and more is kept for tensors of the same size, the oldest given up first: kept and used

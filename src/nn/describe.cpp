@@ -43,10 +43,10 @@ profile::Description describe_attention(const at::Tensor& q, const at::Tensor& k
     const int64_t queries = bounds[s + 1] - bounds[s], before = cached ? pass.caches[s]->length(site.layer) : 0, keys = before + queries;
     const int64_t read = site.causal && site.window > 0 ? std::min(keys, site.window + queries - 1) : keys;
     d.work.flop += 2 * heads * widths * static_cast<double>(visible_keys(queries, keys, site.causal, site.window));
-    d.work.integer_flop = site.in_integers ? d.work.flop : 0;
     d.work.bytes += heads * static_cast<double>(queries) * row_bytes(KvForm::automatic);
     d.work.bytes += groups * static_cast<double>(read) * row_bytes(cached ? pass.caches[s]->form() : KvForm::automatic);
   }
+  if (site.in_integers) d.work.integer_flop = d.work.flop;
   return d;
 }
 

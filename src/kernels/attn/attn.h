@@ -71,8 +71,10 @@ void run_tile(const Sequence& s, const Shape& shape, int64_t head, int64_t tile,
 // For sequences whose queries see every key (not causal), k and v in f32. Queries and keys become codes of 8 bits with a scale a row, keys less
 // their mean, which moves all scores of a query alike and so no weight (SageAttention, arXiv:2410.02367); values with a scale for each column of
 // a block; weights exp(score - the largest of the row and block) become codes of 1/127. Sums are exact.
+
 // Whether the active instruction set multiplies codes faster than floats.
 bool codes_are_fast() noexcept;
+// Of all keys of a head, which pack_coded takes off.
 void mean_key(const Sequence& s, const Shape& shape, int64_t key_head, float* mean) noexcept;  // [d]
 // Bytes of one packed block of one key head, a multiple of 64; those of a head lie one after another, 64-byte aligned.
 int64_t coded_size(const Shape& shape);
