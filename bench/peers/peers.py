@@ -13,8 +13,8 @@ Every case is a process of its own that warms up and then measures; in every rou
   prefill  tokens a second of a prompt of --pp tokens       decode  of --tg tokens behind it, greedy
   vision   ms to encode a picture of --side x --side        first   ms from pixels to the first token of the answer
   others   cores that other processes kept busy meanwhile: near 0, or the row counts not
-Ratios are over statera's case of the same bits. Bits of the head differ: statera and torch leave a tied head in 16 bits, llama.cpp takes 6 for
-it, OpenVINO 8.
+Ratios are over statera's case of the same bits: 4 with a head of 8 (llama.cpp takes 6 for a tied head, OpenVINO 8), 8, or 16. Towers: OpenVINO's has
+weights of 8 bits, llama.cpp's is in 16 bits whatever the language model's; both against statera's W8A8 tower, and 16 bits against 16 bits besides.
 """
 import argparse
 import json
@@ -38,6 +38,7 @@ VERSIONS = {
 }
 LLAMA = "llama-cpp-python==0.3.36"  # its source package carries llama.cpp under vendor/
 TEXT, VISION = "qwen2.5-1.5b", "qwen2-vl-2b"
+STATERA_4, STATERA_8, STATERA_16 = "statera W4 g128", "statera W8A8", "statera bf16"
 
 
 def run(*command, **kw):
@@ -111,7 +112,7 @@ def make_gguf(args):
     run(*convert, work / VISION, "--outfile", out / "mmproj.gguf", "--outtype", "bf16", "--mmproj")
     quantize = work / "llama-build" / "bin" / "llama-quantize"
     for name in ("text", "vl"):
-        for kind in ("Q4_0", "Q4_K_M"):
+        for kind in ("Q4_0", "Q4_K_M", "Q8_0") if name == "text" else ("Q4_0", "Q4_K_M"):
             run(quantize, out / f"{name}-bf16.gguf", out / f"{name}-{kind}.gguf", kind)
 
 
@@ -144,35 +145,40 @@ class Cases:
         self.args, self.work = args, args.work
         self.env = {**os.environ, "OMP_NUM_THREADS": str(args.threads), "MKL_NUM_THREADS": str(args.threads), "TOKENIZERS_PARALLELISM": "false",
                     "CUDA_VISIBLE_DEVICES": "", "GGML_CUDA_DISABLE": "1"}
-        bits = ["--w-bits", 4, "--w-group", 128]
+        four, eight = ["--w-bits", 4, "--w-group", 128], ["--w-bits", 8, "--a-bits", 8, "--quantize-head"]
+        tower = ["--quantize-vision", "--quantize-projector"]
         vino, vision = ["DYNAMIC_QUANTIZATION_GROUP_SIZE=128"], self.work / f"openvino-{VISION}"
         self.all = {
-            "statera W4 g128": self.statera(bits, True),
-            "statera bf16": self.statera([], False),
+            STATERA_4: self.statera([*four, "--head-bits", 8], tower),
+            "statera W4 g128, head 16": self.statera(four, None),
+            STATERA_8: self.statera(eight, tower),
+            STATERA_16: self.statera([], []),
             "llama.cpp Q4_0": self.llama("Q4_0", [], True),
             "llama.cpp Q4_K_M": self.llama("Q4_K_M", [], True),
             "llama.cpp Q4_K_M --repack 0": self.llama("Q4_K_M", ["--repack", "0"], False),
-            "llama.cpp BF16": self.llama("bf16", [], False),
+            "llama.cpp Q8_0": self.llama("Q8_0", [], False),
+            "llama.cpp BF16": self.llama("bf16", [], True),
             "OpenVINO int4 g128": self.openvino([], vision),
             "OpenVINO int4 g128, dynamic 128": self.openvino(vino, vision),
             "torch fp32": self.torch("fp32", True),
             "torch bf16": self.torch("bf16", True),
         }
 
-    def statera(self, bits, vision):
+    def statera(self, bits, tower):
+        """tower: flags for the vision tower, None: the language model alone."""
         a = self.args
 
-        def one(preset, image):
-            text, m = measured([a.program, "bench", "--preset", preset, *bits, "--pp", a.pp, "--tg", a.tg, "--image", image, "--repeats", 3, "--threads", a.threads,
+        def one(preset, image, flags):
+            text, m = measured([a.program, "bench", "--preset", preset, *flags, "--pp", a.pp, "--tg", a.tg, "--image", image, "--repeats", 3, "--threads", a.threads,
                                 "--json", "--progress", "off"], self.env)
             return json.loads(text), m
 
         def case():
-            report, m = one(TEXT, "none")
+            report, m = one(TEXT, "none", bits)
             out = {**m, "prefill": report["prefill"]["tokens_per_second"]["median"], "decode": report["decode"]["tokens_per_second"]["median"],
                    "share": {k: report[k]["share_of_limit"] for k in ("prefill", "decode")}, "limits": report["limits"], "memory": report["peak_memory_bytes"]}
-            if vision:
-                report, m = one(VISION, f"{a.side}x{a.side}")
+            if tower is not None:
+                report, m = one(VISION, f"{a.side}x{a.side}", [*bits, *tower])
                 out["vision"], out["first"] = (1e3 * report[k]["seconds"]["median"] for k in ("vision", "first_token"))
                 out["others"] = max(out["others"], m["others"])
             return out
@@ -189,12 +195,10 @@ class Cases:
             out = {**m, **speeds, "memory": m["rss"]}
             if vision:
                 text, m = measured([bin / "llama-mtmd-cli", "-m", gguf / f"vl-{kind}.gguf", "--mmproj", gguf / "mmproj.gguf", "--image", self.picture(), "-p", "hi",
-                                    "-n", 1, "-t", a.threads, "--temp", 0, "-c", 4096], self.env, errors_too=True)
+                                    "-n", 1, "-t", a.threads, "--temp", 0, "-c", 4096, "--perf", "-lv", 4], self.env, errors_too=True)
                 encode = re.search(r"(?:encoding done|encoded) in ([0-9.]+) ms", text)
-                decode = re.search(r"image decoded.*? in ([0-9.]+) ms", text)
-                out["vision"] = float(encode[1])
-                if decode:
-                    out["first"] = out["vision"] + float(decode[1])
+                prompt = re.search(r"prompt eval time = *([0-9.]+) ms", text)  # from the picture's encoding on
+                out["vision"], out["first"] = float(encode[1]), float(prompt[1])
             return out
         ready = (gguf / f"text-{kind}.gguf").exists() and (bin / "llama-bench").exists()
         return case if ready else None
@@ -234,6 +238,13 @@ class Cases:
 FIGURES = {"prefill": ("prefill tok/s", True), "decode": ("decode tok/s", True), "vision": ("vision ms", False), "first": ("first token ms", False)}
 
 
+def base_of(case, key):
+    """statera's case that another's figure is compared with."""
+    if any(t in case for t in ("bf16", "BF16", "fp32")):
+        return STATERA_16
+    return STATERA_8 if "Q8_0" in case or key == "vision" else STATERA_4
+
+
 def table(results, missing, args):
     """Markdown: medians with the least and the largest, and ratios over statera's case of the same bits (above 1: statera is better)."""
     lines = [f"Medians of {args.rounds} rounds (least to largest), {args.threads} threads, prompt of {args.pp} tokens, {args.tg} decoded, picture of {args.side} x {args.side}.",
@@ -242,13 +253,12 @@ def table(results, missing, args):
     median = lambda case, key: spread([r[key] for r in results[case] if key in r])["median"] if any(key in r for r in results.get(case, [])) else None
     for case, runs in results.items():
         cells = []
-        base = "statera bf16" if any(t in case for t in ("bf16", "BF16", "fp32")) else "statera W4 g128"
         for key, (_, more_is_better) in FIGURES.items():
             values = [r[key] for r in runs if key in r]
             if not values:
                 cells.append("")
                 continue
-            s, ours = spread(values), median(base, key) or median("statera W4 g128", key)
+            s, ours = spread(values), median(base_of(case, key), key)
             ratio = "" if case.startswith("statera") or not ours else f" [{(ours / s['median'] if more_is_better else s['median'] / ours):.2f}]"
             cells.append(f"{s['median']:.4g} ({s['min']:.4g} to {s['max']:.4g}){ratio}")
         lines.append(f"| {case} | " + " | ".join(cells) + f" | {max(r['memory'] for r in runs) / 2**30:.2f} GiB | {max(r['others'] for r in runs):.2f} |")

@@ -297,6 +297,38 @@ TEST_F(Finetune, LabelsAreTheAnswersAndTheirEndsWhateverTheUserWrites) {
   EXPECT_EQ(parts.tokenizer->decode(learned, false), "A cat.<|im_end|>\n");
 }
 
+// Whether a sample was kept shows when its picture is gone. A kept one takes more than its elements: objects of tensors, their storages, the map's node.
+TEST_F(Finetune, MadeSamplesAreKeptWhereThereIsRoomForAllThatTheyTake) {
+  const Loaded loaded = open_model(example(), {});
+  const PromptParts parts = read_prompt_parts(example(), *loaded.model);
+  const std::string picture = dir / "picture.png";
+  const auto is_kept = [&](uint64_t room) {
+    fs::copy_file(root("examples/pictures/shapes_a.png"), picture, fs::copy_options::overwrite_existing);
+    Json item = talk("shapes_a.png", "What is it?", "A shape.");
+    item.set("image", picture);
+    write_text(dir / "one.jsonl", item.dump() + "\n");
+    TrainData data(open_data({dir / "one.jsonl"}, "", ""), parts, media, 512);
+    data.cache(room);
+    const TrainSample made = data.sample(0, 0);
+    fs::remove(picture);
+    try {
+      const TrainSample again = data.sample(0, 0);
+      EXPECT_TRUE(at::equal(made.inputs.pixel_values, again.inputs.pixel_values));
+      EXPECT_TRUE(at::equal(made.inputs.input_ids, again.inputs.input_ids));
+      return true;
+    } catch (const BadItem& e) {
+      EXPECT_EQ(e.fault(), Fault::missing_file);
+      return false;
+    }
+  };
+  TrainData data(open_data({dir / "data.jsonl"}, "", ""), parts, media, 512);
+  const TrainSample alike = data.sample(0, 0);
+  const uint64_t elements = alike.inputs.pixel_values.nbytes() + alike.inputs.input_ids.nbytes();
+  EXPECT_FALSE(is_kept(0));
+  EXPECT_FALSE(is_kept(elements + 512));
+  EXPECT_TRUE(is_kept(2 * elements + 65536));
+}
+
 TEST_F(Finetune, AConfigFileSpeaksTheToolkitsNamesAndRefusesUnknownOnes) {
   write_text(dir / "c.json", R"({"learning_rate": 1e-3, "tune_mm_vision": false, "tune_mm_llm": false, "tune_mm_mlp": true, "train_embeddings": false})");
   o.config = dir / "c.json";

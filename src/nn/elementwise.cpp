@@ -15,8 +15,8 @@
 
 #include "base/error.h"
 #include "base/threads.h"
-#include "kernels/elementwise/elementwise.h"
 #include "nn/describe.h"
+#include "nn/elementwise_kernel.h"
 
 namespace statera {
 namespace {
@@ -30,28 +30,10 @@ bool sole(const at::Tensor& x) { return x.use_count() == 1 && x.storage().use_co
 
 bool half(const at::Tensor& x) { return x.scalar_type() == at::kBFloat16 || x.scalar_type() == at::kHalf; }
 
-// A norm's weight or a bias that kernels may read as it is stored.
-bool vector_of(const at::Tensor& x) { return (x.scalar_type() == at::kFloat || half(x)) && !tracked(x) && x.is_contiguous(); }
-ew::Vector vector(const at::Tensor& x) {
-  const ew::Type type = x.scalar_type() == at::kFloat ? ew::Type::f32 : x.scalar_type() == at::kHalf ? ew::Type::f16 : ew::Type::bf16;
-  return {x.const_data_ptr(), type};
-}
-
 // f(begin, end) over rows of n elements.
 template <class F>
 void over_rows(int64_t rows, int64_t n, F&& f) {
   parallel_for(rows, std::max<int64_t>(1, kGrain / std::max<int64_t>(n, 1)), f);
-}
-
-ew::Act act_of(Activation kind) {
-  switch (kind) {
-    case Activation::silu: return ew::Act::silu;
-    case Activation::gelu: return ew::Act::gelu;
-    case Activation::gelu_tanh: return ew::Act::gelu_tanh;
-    case Activation::quick_gelu: return ew::Act::quick_gelu;
-    case Activation::relu: return ew::Act::relu;
-  }
-  throw Bug("unnamed Activation");
 }
 
 at::Tensor activate_in_aten(Activation kind, const at::Tensor& x) {
@@ -80,12 +62,30 @@ at::Tensor activated(Activation kind, at::Tensor x_in, const at::Tensor* times_i
   float* to = y.mutable_data_ptr<float>();
   const int64_t ldx = x.stride(0), ldt = times_in ? times.stride(0) : 0;
   over_rows(rows, n, [&](int64_t begin, int64_t end) {
-    ew::table().activate(act_of(kind), from + begin * ldx, ldx, by ? by + begin * ldt : nullptr, ldt, end - begin, n, to + begin * n);
+    ew::table().activate(act_of(kind), from + begin * ldx, ldx, by ? by + begin * ldt : nullptr, ldt, end - begin, n, to + begin * n, n);
   });
   return y;
 }
 
 }  // namespace
+
+bool is_vector(const at::Tensor& x) { return (x.scalar_type() == at::kFloat || half(x)) && !tracked(x) && x.is_contiguous(); }
+
+ew::Vector vector_of(const at::Tensor& x) {
+  const ew::Type type = x.scalar_type() == at::kFloat ? ew::Type::f32 : x.scalar_type() == at::kHalf ? ew::Type::f16 : ew::Type::bf16;
+  return {x.const_data_ptr(), type};
+}
+
+ew::Act act_of(Activation kind) {
+  switch (kind) {
+    case Activation::silu: return ew::Act::silu;
+    case Activation::gelu: return ew::Act::gelu;
+    case Activation::gelu_tanh: return ew::Act::gelu_tanh;
+    case Activation::quick_gelu: return ew::Act::quick_gelu;
+    case Activation::relu: return ew::Act::relu;
+  }
+  throw Bug("unnamed Activation");
+}
 
 bool tracked(const at::Tensor& x) { return at::GradMode::is_enabled() && x.requires_grad(); }
 bool kernel_reads(const at::Tensor& x) { return x.scalar_type() == at::kFloat && !tracked(x); }
@@ -100,10 +100,10 @@ at::Tensor sum(const at::Tensor& a, at::Tensor b) {
 }
 
 at::Tensor add_bias(at::Tensor y, const at::Tensor& bias) {
-  if (!kernel_reads(y) || !vector_of(bias) || !sole(y)) return y + bias.to(y.scalar_type());
+  if (!kernel_reads(y) || !is_vector(bias) || !sole(y)) return y + bias.to(y.scalar_type());
   const int64_t n = y.size(-1);
   float* to = y.mutable_data_ptr<float>();
-  over_rows(y.numel() / n, n, [&](int64_t begin, int64_t end) { ew::table().add_bias(to + begin * n, end - begin, n, vector(bias)); });
+  over_rows(y.numel() / n, n, [&](int64_t begin, int64_t end) { ew::table().add_bias(to + begin * n, n, end - begin, n, vector_of(bias)); });
   return y;
 }
 
@@ -121,25 +121,25 @@ at::Tensor activate_times(Activation kind, at::Tensor x, const at::Tensor& times
 }
 
 at::Tensor kernel_rms_norm(const at::Tensor& x_in, const at::Tensor& w_in, double eps) {
-  const at::Tensor x = as_rows(x_in), w = vector_of(w_in) ? w_in : w_in.to(at::kFloat).contiguous();
+  const at::Tensor x = as_rows(x_in), w = is_vector(w_in) ? w_in : w_in.to(at::kFloat).contiguous();
   at::Tensor y = at::empty(x_in.sizes(), x_in.options());
   const int64_t n = x.size(1), ldx = x.stride(0);
   const float* from = x.const_data_ptr<float>();
   float* to = y.mutable_data_ptr<float>();
   over_rows(x.size(0), n, [&](int64_t begin, int64_t end) {
-    ew::table().rms_norm(from + begin * ldx, ldx, end - begin, n, vector(w), static_cast<float>(eps), to + begin * n);
+    ew::table().rms_norm(from + begin * ldx, ldx, end - begin, n, vector_of(w), static_cast<float>(eps), to + begin * n);
   });
   return y;
 }
 
 at::Tensor kernel_layer_norm(const at::Tensor& x_in, const at::Tensor& w_in, const at::Tensor& b_in, double eps) {
-  const at::Tensor x = as_rows(x_in), w = vector_of(w_in) ? w_in : w_in.to(at::kFloat).contiguous(), b = vector_of(b_in) ? b_in : b_in.to(at::kFloat).contiguous();
+  const at::Tensor x = as_rows(x_in), w = is_vector(w_in) ? w_in : w_in.to(at::kFloat).contiguous(), b = is_vector(b_in) ? b_in : b_in.to(at::kFloat).contiguous();
   at::Tensor y = at::empty(x_in.sizes(), x_in.options());
   const int64_t n = x.size(1), ldx = x.stride(0);
   const float* from = x.const_data_ptr<float>();
   float* to = y.mutable_data_ptr<float>();
   over_rows(x.size(0), n, [&](int64_t begin, int64_t end) {
-    ew::table().layer_norm(from + begin * ldx, ldx, end - begin, n, vector(w), vector(b), static_cast<float>(eps), to + begin * n);
+    ew::table().layer_norm(from + begin * ldx, ldx, end - begin, n, vector_of(w), vector_of(b), static_cast<float>(eps), to + begin * n);
   });
   return y;
 }

@@ -14,7 +14,7 @@
 #include "base/rng.h"
 #include "nn/describe.h"
 #include "nn/dropout.h"
-#include "nn/elementwise.h"
+#include "nn/elementwise_kernel.h"
 
 namespace statera {
 
@@ -38,9 +38,20 @@ at::Tensor shaped_as(const at::Tensor& x, const at::Tensor& y) {
   return y.reshape(shape);
 }
 
-// What follows the product: bias and adapter.
-at::Tensor completed(const LinearSite& s, const at::Tensor& x, at::Tensor y) {
-  if (s.bias.defined()) y = add_bias(std::move(y), s.bias);
+// Whether the bias may be added to the product as it comes from the kernel, in fp32.
+bool adds_bias(const LinearSite& s, const at::Tensor& x) { return s.bias.defined() && is_vector(s.bias) && kernel_reads(x); }
+
+// x W^T and the bias, which a packed weight adds while columns of the product are in the cache.
+at::Tensor product(const LinearSite& s, const at::Tensor& x) {
+  const ActQuant* act = s.act ? &*s.act : nullptr;
+  if (!s.bias.defined()) return s.weight->apply(x, act);
+  const WeightRep* weight = s.weight.get();
+  if (adds_bias(s, x) && go_together({&weight, 1}, x, act)) return apply_together({&weight, 1}, {&s.bias, 1}, x, act)[0];
+  return add_bias(s.weight->apply(x, act), s.bias);
+}
+
+// What follows bias: the adapter.
+at::Tensor adapted(const LinearSite& s, const at::Tensor& x, at::Tensor y) {
   if (!s.adapter) return y;
   const Adapter& a = *s.adapter;
   const at::Tensor read = a.dropout > 0 ? drop(x, a.dropout, mix64(a.draw ^ hash_name(s.path))) : x;
@@ -68,7 +79,7 @@ at::Tensor Linear::operator()(const at::Tensor& x_in, const Pass& pass) const {
   check(x.size(1) == s.in, s.path);
   if (s.input_rotation.defined()) x = at::matmul(x, s.input_rotation.to(x.scalar_type()));
   if (pass.tap) pass.tap->input(s, x, pass);
-  at::Tensor y = completed(s, x, s.weight->apply(x, s.act ? &*s.act : nullptr));
+  at::Tensor y = adapted(s, x, product(s, x));
   if (pass.tap) pass.tap->linear(s, x, y, pass);
   return shaped_as(x_in, y);
 }
@@ -88,9 +99,37 @@ std::optional<std::vector<at::Tensor>> together(std::initializer_list<const Line
   const ActQuant* act = first.act ? &*first.act : nullptr;
   if (!go_together(weights, x, act)) return std::nullopt;
   const profile::Span span("linear", [&] { return describe_together(layers, x); });
-  auto out = apply_together(weights, x, act);
-  for (size_t i = 0; i < weights.size(); ++i) out[i] = shaped_as(x_in, completed((layers.begin()[i])->site(), x, std::move(out[i])));
+  std::vector<at::Tensor> biases;  // those that are added there and then
+  for (const Linear* l : layers) biases.push_back(adds_bias(l->site(), x) ? l->site().bias : at::Tensor());
+  auto out = apply_together(weights, biases, x, act);
+  for (size_t i = 0; i < weights.size(); ++i) {
+    const LinearSite& s = layers.begin()[i]->site();
+    if (s.bias.defined() && !biases[i].defined()) out[i] = add_bias(std::move(out[i]), s.bias);
+    out[i] = shaped_as(x_in, adapted(s, x, std::move(out[i])));
+  }
   return out;
+}
+
+std::optional<at::Tensor> activated_together(Activation kind, const LinearRows& gate, const LinearRows& up, const at::Tensor& x_in, const Pass& pass) {
+  if (pass.tap && pass.tap->hears_layers()) return std::nullopt;
+  WeightRows rows[2];
+  std::vector<const Linear*> layers;
+  const LinearSite& first = gate.layer->site();
+  for (const LinearRows* r : {&gate, &up}) {
+    if (!r->layer) continue;
+    const LinearSite& s = r->layer->site();
+    if (!s.weight || s.input_rotation.defined() || s.adapter || s.act != first.act) return std::nullopt;
+    rows[layers.size()] = {s.weight.get(), r->first, r->count, s.bias};
+    layers.push_back(r->layer);
+  }
+  const at::Tensor x = as_rows(x_in);
+  check(x.size(1) == first.in, first.path);
+  const ActQuant* act = first.act ? &*first.act : nullptr;
+  if (!activates(rows[0], rows[1], x, act)) return std::nullopt;
+  const profile::Span span("linear", [&] {
+    return layers.size() == 1 || layers[0] == layers[1] ? describe_linear(first, x) : describe_together({layers[0], layers[1]}, x);
+  });
+  return shaped_as(x_in, apply_activated(kind, rows[0], rows[1], x, act));
 }
 
 }  // namespace statera

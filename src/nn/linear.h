@@ -1,5 +1,6 @@
-// Linear: a copyable handle on a LinearSite; its call is the only place where a weight meets an activation. In order: input rotation,
-// activation quantizer and weight representation, bias, adapter, tap (which gets the rotated, unquantized x, and y).
+// Linear: a copyable handle on a LinearSite; its call (or that of the functions below, for several at once) is the only place where a
+// weight meets an activation. In order: input rotation, activation quantizer and weight representation, bias, adapter, tap (which gets the
+// rotated, unquantized x, and y).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -9,6 +10,7 @@
 #include <optional>
 #include <vector>
 
+#include "nn/elementwise.h"
 #include "nn/pass.h"
 #include "nn/site.h"
 
@@ -27,6 +29,15 @@ class Linear {
  private:
   std::shared_ptr<LinearSite> site_;
 };
+
+// Rows of a layer, `count` of them from `first` on.
+struct LinearRows {
+  const Linear* layer = nullptr;
+  int64_t first = 0, count = 0;
+};
+// kind(gate(x)) * up(x), of as many rows of both (of no layer: 1), each column finished while it is in the cache; nothing where that cannot be: weights
+// that are not packed alike or not met in integers, adapters, a tap that hears layers, a graph. x [..., K] -> [..., count].
+std::optional<at::Tensor> activated_together(Activation kind, const LinearRows& gate, const LinearRows& up, const at::Tensor& x, const Pass& pass);
 
 // What calling each of the layers gives, when x can serve all of them at once (their weights are packed and their inputs quantized alike);
 // nothing when not. x [..., K].

@@ -29,7 +29,15 @@ GatedMlp::GatedMlp(const Scope& scope, int64_t hidden, int64_t intermediate, Act
   down_proj_ = scope.linear(names.down, hidden, intermediate, bias);
 }
 
+at::Tensor activated(Activation kind, const Linear& layer, const at::Tensor& x, const Pass& pass) {
+  if (auto y = activated_together(kind, {&layer, 0, layer.site().out}, {}, x, pass)) return *y;
+  return activate(kind, layer(x, pass));
+}
+
 at::Tensor GatedMlp::inner(at::Tensor x, const Pass& pass) const {
+  const Linear &gate_rows = gate_up_proj_ ? gate_up_proj_ : gate_proj_, &up_rows = gate_up_proj_ ? gate_up_proj_ : up_proj_;
+  const LinearRows gate_part{&gate_rows, 0, intermediate_}, up_part{&up_rows, gate_up_proj_ ? intermediate_ : 0, intermediate_};
+  if (auto y = activated_together(act_, gate_part, up_part, x, pass)) return *y;
   if (gate_up_proj_) {
     at::Tensor both = gate_up_proj_(x, pass);
     return activate_times(act_, both.slice(-1, 0, intermediate_), both.slice(-1, intermediate_, 2 * intermediate_));

@@ -20,6 +20,9 @@ struct GatedMlpNames {
   const char *gate = "gate_proj", *up = "up_proj", *down = "down_proj";
 };
 
+// kind(layer(x)), of a feed-forward block without a gate.
+at::Tensor activated(Activation kind, const Linear& layer, const at::Tensor& x, const Pass& pass);
+
 // down(act(gate(x)) * up(x)), gate and up separate or packed as gate_up (gate rows first).
 class GatedMlp {
  public:

@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "nn/elementwise.h"
 #include "nn/qtensor.h"
 
 namespace statera {
@@ -49,7 +50,19 @@ bool is_packed(const WeightRep& weight);
 std::optional<ActQuant> integer_activations(const WeightRep& weight);
 // Whether all are packed and alike, so that x can be quantized once and one run over the threads serves all of them.
 bool go_together(std::span<const WeightRep* const> weights, const at::Tensor& x_TK, const ActQuant* act);
-// That: what apply() of each gives.
-std::vector<at::Tensor> apply_together(std::span<const WeightRep* const> weights, const at::Tensor& x_TK, const ActQuant* act);
+// That: what apply() of each gives, plus its bias [N] where that is defined.
+std::vector<at::Tensor> apply_together(std::span<const WeightRep* const> weights, std::span<const at::Tensor> biases, const at::Tensor& x_TK, const ActQuant* act);
+
+// Rows of a weight: `count` of them from `first` on. Their bias is bias[first + n], if it is defined.
+struct WeightRows {
+  const WeightRep* weight = nullptr;
+  int64_t first = 0, count = 0;
+  at::Tensor bias;
+};
+// Whether apply_activated() serves them: packed and alike, x in fp32 and quantized so that integers meet integers. `times` may have no weight.
+bool activates(const WeightRows& rows, const WeightRows& times, const at::Tensor& x_TK, const ActQuant* act);
+// kind(x R^T + b) * (x R'^T + b') for the rows R and the rows R' of `times` (as many; no weight: 1), [T, count]. Neither product is written
+// down whole: columns of both are finished while they are in the cache. Otherwise what apply(), add_bias() and activate_times() give.
+at::Tensor apply_activated(Activation kind, const WeightRows& rows, const WeightRows& times, const at::Tensor& x_TK, const ActQuant* act);
 
 }  // namespace statera

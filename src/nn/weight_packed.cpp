@@ -12,11 +12,13 @@
 #include "base/threads.h"
 #include "kernels/i8gemm/i8gemm.h"
 #include "kernels/qgemm/qgemm.h"
+#include "nn/elementwise_kernel.h"
 #include "nn/frozen.h"
 
 namespace statera {
 namespace {
 
+namespace ew = kernels::elementwise;
 namespace i8 = kernels::i8gemm;
 namespace qg = kernels::qgemm;
 
@@ -78,7 +80,7 @@ class Packed : public WeightRep {
 
 using Weights = std::span<const Packed* const>;
 
-// Calls run(weight, its output, first row, end) for all rows of all weights, spread over the threads.
+// Calls run(number of the weight, its output, first row, end) for all rows of all weights, spread over the threads.
 template <class Run>
 void over_rows(Weights weights, std::vector<at::Tensor>& y, Run&& run) {
   constexpr int64_t kRows = i8::kBestRows;
@@ -91,7 +93,7 @@ void over_rows(Weights weights, std::vector<at::Tensor>& y, Run&& run) {
   parallel_for(first.back(), 1, [&](int64_t begin, int64_t end) {
     for (size_t i = 0; i < weights.size(); ++i) {
       const int64_t from = std::max(begin, first[i]) - first[i], stop = std::min(end, first[i + 1]) - first[i];
-      if (from < stop) run(*weights[i], to[i], from * kRows, std::min(stop * kRows, weights[i]->spec().n));
+      if (from < stop) run(i, to[i], from * kRows, std::min(stop * kRows, weights[i]->spec().n));
     }
   });
 }
@@ -125,21 +127,44 @@ QuantizedRows quantize_rows(const at::Tensor& x32, const ActQuant& act, int64_t 
 // Length of the segments in which both sides are integers; 0 where they are not.
 int64_t integer_segment(const Packed& w, const ActQuant* act) { return act && act->bits == 8 && w.spec().k > 0 ? i8::segment_of(w.spec(), act->group) : 0; }
 
-// fp32 rows in and out whatever x's dtype. All weights read x and are integer_segment() alike.
-std::vector<at::Tensor> multiply(Weights weights, const at::Tensor& x, const ActQuant* act) {
+// Calls f(first, rows, count) for stretches of the rows of x that are multiplied at a time: `rows` begins at the first of them.
+template <class F>
+void over_stretches(const i8::Rows& x, int64_t T, F&& f) {
+  const int64_t each = i8::rows_at_once(x, T);
+  for (int64_t first = 0, count; first < T; first += count) {
+    count = T - first <= each + i8::kMaxDecodeRows ? T - first : each;  // few rows lie otherwise
+    i8::Rows rows = x;
+    rows.q += first * x.stride;
+    rows.scale += first * x.segments;
+    rows.minus_sum += first * x.segments;
+    rows.padded -= first;
+    f(first, rows, count);
+  }
+}
+
+// The elements of a bias from `first` on.
+ew::Vector from_on(const at::Tensor& bias, int64_t first) {
+  ew::Vector v = vector_of(bias);
+  v.data = static_cast<const char*>(v.data) + first * bias.element_size();
+  return v;
+}
+
+// fp32 rows in and out whatever x's dtype. All weights read x and are integer_segment() alike. Biases are added in fp32.
+std::vector<at::Tensor> multiply(Weights weights, std::span<const at::Tensor> biases, const at::Tensor& x, const ActQuant* act) {
   const int64_t segment = integer_segment(*weights[0], act), T = x.size(0), K = x.size(1);
   const at::Tensor x32 = (act && segment == 0 ? fake_quantize(x, *act) : x).to(at::kFloat).contiguous();
   std::vector<at::Tensor> y;
   for (const Packed* w : weights) y.push_back(at::empty({T, w->spec().n}, x32.options()));
-  if (T > 0 && segment > 0) {
-    const QuantizedRows q = quantize_rows(x32, *act, segment);
-    over_rows(weights, y, [&](const Packed& w, float* to, int64_t begin, int64_t end) {
-      i8::matmul(q.rows, T, w.data(), w.spec(), nullptr, to, w.spec().n, begin, end);
-    });
-  } else if (T > 0) {
-    const float* from = x32.const_data_ptr<float>();
-    over_rows(weights, y, [&](const Packed& w, float* to, int64_t begin, int64_t end) {
-      qg::matmul(from, K, T, w.data(), w.spec(), nullptr, to, w.spec().n, begin, end);
+  std::optional<QuantizedRows> q;
+  if (T > 0 && segment > 0) q = quantize_rows(x32, *act, segment);
+  const float* from = x32.const_data_ptr<float>();
+  if (T > 0) {
+    over_rows(weights, y, [&](size_t i, float* to, int64_t begin, int64_t end) {
+      const Packed& w = *weights[i];
+      const int64_t N = w.spec().n;
+      if (q) i8::matmul(q->rows, T, w.data(), w.spec(), nullptr, to, N, begin, end);
+      else qg::matmul(from, K, T, w.data(), w.spec(), nullptr, to, N, begin, end);
+      if (!biases.empty() && biases[i].defined()) ew::table().add_bias(to + begin, N, T, end - begin, from_on(biases[i], begin));
     });
   }
   for (at::Tensor& one : y) one = one.to(x.scalar_type());
@@ -152,7 +177,7 @@ bool wants_gradients(const at::Tensor& x) { return at::GradMode::is_enabled() &&
 at::Tensor Packed::apply(const at::Tensor& x_TK, const ActQuant* act) const {
   if (wants_gradients(x_TK)) return frozen_linear(act ? fake_quantize(x_TK, *act) : x_TK, *this);
   const Packed* self = this;
-  return multiply({&self, 1}, x_TK, act)[0];
+  return multiply({&self, 1}, {}, x_TK, act)[0];
 }
 
 }  // namespace
@@ -186,11 +211,57 @@ bool go_together(std::span<const WeightRep* const> weights, const at::Tensor& x_
   return first && !wants_gradients(x_TK);
 }
 
-std::vector<at::Tensor> apply_together(std::span<const WeightRep* const> weights, const at::Tensor& x_TK, const ActQuant* act) {
-  check(go_together(weights, x_TK, act), "weights that go together");
+std::vector<at::Tensor> apply_together(std::span<const WeightRep* const> weights, std::span<const at::Tensor> biases, const at::Tensor& x_TK, const ActQuant* act) {
+  check(go_together(weights, x_TK, act) && (biases.empty() || biases.size() == weights.size()), "weights that go together");
   std::vector<const Packed*> packed;
   for (const WeightRep* w : weights) packed.push_back(static_cast<const Packed*>(w));
-  return multiply(packed, x_TK, act);
+  return multiply(packed, biases, x_TK, act);
+}
+
+bool activates(const WeightRows& rows, const WeightRows& times, const at::Tensor& x_TK, const ActQuant* act) {
+  std::vector<const WeightRep*> weights{rows.weight};
+  if (times.weight) weights.push_back(times.weight);
+  if (!kernel_reads(x_TK) || !go_together(weights, x_TK, act)) return false;
+  if (integer_segment(static_cast<const Packed&>(*rows.weight), act) == 0) return false;
+  for (const WeightRows* r : {&rows, &times}) {
+    if (!r->weight) continue;
+    const int64_t N = static_cast<const Packed&>(*r->weight).spec().n, end = r->first + r->count;
+    if (r->count != rows.count || r->first % i8::kRowBlock != 0 || (end % i8::kRowBlock != 0 && end != N) || end > N) return false;
+    if (r->bias.defined() && !is_vector(r->bias)) return false;
+  }
+  return true;
+}
+
+at::Tensor apply_activated(Activation kind, const WeightRows& rows, const WeightRows& times, const at::Tensor& x_TK, const ActQuant* act) {
+  check(activates(rows, times, x_TK, act), "weights whose products can be activated");
+  const int64_t T = x_TK.size(0), F = rows.count;
+  at::Tensor y = at::empty({T, F}, x_TK.options());
+  if (T == 0) return y;
+  const QuantizedRows q = quantize_rows(x_TK.contiguous(), *act, integer_segment(static_cast<const Packed&>(*rows.weight), act));
+  float* to = y.mutable_data_ptr<float>();
+  // [count, end - begin] of a product with its bias, in memory of this thread.
+  const auto product = [](const WeightRows& r, const i8::Rows& x, int64_t count, int64_t begin, int64_t end, std::vector<float>& out) -> const float* {
+    if (!r.weight) return nullptr;
+    const auto& w = static_cast<const Packed&>(*r.weight);
+    const int64_t width = end - begin, n = r.first + begin;
+    out.resize(std::max(out.size(), static_cast<size_t>(count * width)));
+    i8::matmul(x, count, w.data(), w.spec(), nullptr, out.data() - n, width, n, n + width);  // column n of y is the first
+    if (r.bias.defined()) ew::table().add_bias(out.data(), width, count, width, from_on(r.bias, n));
+    return out.data();
+  };
+  parallel_for((F + i8::kBestRows - 1) / i8::kBestRows, 1, [&](int64_t first_unit, int64_t last_unit) {
+    thread_local std::vector<float> activated, factor;
+    const int64_t stop = std::min(last_unit * i8::kBestRows, F);
+    over_stretches(q.rows, T, [&](int64_t first, const i8::Rows& x, int64_t count) {
+      const int64_t width = count <= i8::kMaxDecodeRows ? stop - first_unit * i8::kBestRows : i8::kBestRows;
+      for (int64_t begin = first_unit * i8::kBestRows; begin < stop; begin += width) {
+        const int64_t end = std::min(stop, begin + width);
+        const float *a = product(rows, x, count, begin, end, activated), *b = product(times, x, count, begin, end, factor);
+        ew::table().activate(act_of(kind), a, end - begin, b, end - begin, count, end - begin, to + first * F + begin, F);
+      }
+    });
+  });
+  return y;
 }
 
 }  // namespace statera

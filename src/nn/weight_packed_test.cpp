@@ -143,6 +143,74 @@ TEST(Together, LayersThatCannotShareAnInputAreLeftAlone) {
   EXPECT_FALSE(together({&a, &b}, x, pass));
 }
 
+// Rows from one to more than two stretches of them, few left over included; columns that end within a block.
+TEST(Activated, ColumnsFinishedInTheCacheEqualWholeProductsBitForBit) {
+  const at::NoGradGuard none;
+  constexpr int64_t K = 256;
+  const Pass pass;
+  for (const ActQuant& act : {ActQuant{8, 128}, ActQuant{8, -1}, ActQuant{8, -1, true, 0.02f}}) {
+    for (int64_t F : {16, 70, 200}) {
+      auto gate = site_of(rounded_weight(F, K, 4, 128, true), "gate"), up = site_of(rounded_weight(F, K, 8, 128, false), "up");
+      gate->act = up->act = act;
+      gate->bias = at::randn({F}).to(at::kBFloat16);
+      const Linear g{gate}, u{up};
+      for (int64_t T : {1, 3, 8, 9, 64, 256, 261, 270, 600}) {
+        const at::Tensor x = at::randn({T, K});
+        const auto alone = activated_together(Activation::gelu, {&g, 0, F}, {}, x, pass), both = activated_together(Activation::silu, {&g, 0, F}, {&u, 0, F}, x, pass);
+        ASSERT_TRUE(alone && both);
+        EXPECT_TRUE(alone->equal(activate(Activation::gelu, g(x, pass)))) << F << " columns, " << T << " rows";
+        EXPECT_TRUE(both->equal(activate_times(Activation::silu, g(x, pass), u(x, pass)))) << F << " columns, " << T << " rows";
+      }
+    }
+  }
+}
+
+TEST(Activated, HalvesOfOneLayerAndThreadsMakeNoDifference) {
+  const at::NoGradGuard none;
+  constexpr int64_t F = 208, K = 192;
+  auto site = site_of(rounded_weight(2 * F, K, 4, 32, true), "gate_up");
+  site->act = ActQuant{8, 32};
+  site->bias = at::randn({2 * F});
+  const Linear layer{site};
+  const Pass pass;
+  const at::Tensor x = at::randn({2, 150, K}), y = layer(x, pass), want = activate_times(Activation::relu, y.slice(-1, 0, F), y.slice(-1, F, 2 * F));
+  const int before = num_threads();
+  for (int threads : {1, 2, 5}) {
+    set_num_threads(threads);
+    const auto got = activated_together(Activation::relu, {&layer, 0, F}, {&layer, F, F}, x, pass);
+    ASSERT_TRUE(got);
+    EXPECT_TRUE(got->equal(want)) << threads << " threads";
+  }
+  set_num_threads(before);
+}
+
+TEST(Activated, WhatCannotBeIsLeftToTheLayers) {
+  const at::NoGradGuard none;
+  auto one = site_of(rounded_weight(72, 64, 4, 32, true), "one"), two = site_of(rounded_weight(72, 64, 4, 32, true), "two");
+  one->act = two->act = ActQuant{8, 32};
+  const Linear a{one}, b{two};
+  const at::Tensor x = at::randn({3, 64});
+  Pass pass;
+  const auto goes = [&](const at::Tensor& in) { return activated_together(Activation::silu, {&a, 0, 72}, {&b, 0, 72}, in, pass).has_value(); };
+  ASSERT_TRUE(goes(x));
+  EXPECT_FALSE(goes(x.to(at::kBFloat16)));
+  EXPECT_FALSE(activated_together(Activation::silu, {&a, 0, 36}, {&a, 36, 36}, x, pass));  // a half that begins within a block
+  Tap tap;
+  pass.tap = &tap;
+  EXPECT_FALSE(goes(x));
+  pass.tap = nullptr;
+  two->adapter = std::make_shared<Adapter>(Adapter{at::randn({2, 64}), at::randn({72, 2}), 0.5});
+  EXPECT_FALSE(goes(x));
+  two->adapter = nullptr;
+  one->act.reset();
+  EXPECT_FALSE(goes(x));
+  two->act.reset();
+  EXPECT_FALSE(goes(x));  // exact
+  one->act = two->act = ActQuant{8, 32};
+  one->weight = make_dense(at::randn({72, 64}));
+  EXPECT_FALSE(goes(x));
+}
+
 // Of the checkpoint: nothing, an activation quantizer of its own, a router, a floating layer.
 Params some_params() {
   Params p;

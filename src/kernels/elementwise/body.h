@@ -68,8 +68,8 @@ STATERA_INLINE R act_of(R x) {
 }
 
 template <Act A>
-void activate_as(const float* x, int64_t ldx, const float* times, int64_t ldt, int64_t rows, int64_t n, float* y) {
-  for (int64_t r = 0; r < rows; ++r, x += ldx, y += n, times += times ? ldt : 0) {
+void activate_as(const float* x, int64_t ldx, const float* times, int64_t ldt, int64_t rows, int64_t n, float* y, int64_t ldy) {
+  for (int64_t r = 0; r < rows; ++r, x += ldx, y += ldy, times += times ? ldt : 0) {
     if (times) {
       by_lanes(n, [&](int64_t i, int64_t k) { store(y + i, V::mul(act_of<A>(load(x + i, k)), load(times + i, k)), k); });
     } else {
@@ -78,13 +78,13 @@ void activate_as(const float* x, int64_t ldx, const float* times, int64_t ldt, i
   }
 }
 
-void activate(Act act, const float* x, int64_t ldx, const float* times, int64_t ldt, int64_t rows, int64_t n, float* y) noexcept {
+void activate(Act act, const float* x, int64_t ldx, const float* times, int64_t ldt, int64_t rows, int64_t n, float* y, int64_t ldy) noexcept {
   switch (act) {
-    case Act::silu: return activate_as<Act::silu>(x, ldx, times, ldt, rows, n, y);
-    case Act::gelu: return activate_as<Act::gelu>(x, ldx, times, ldt, rows, n, y);
-    case Act::gelu_tanh: return activate_as<Act::gelu_tanh>(x, ldx, times, ldt, rows, n, y);
-    case Act::quick_gelu: return activate_as<Act::quick_gelu>(x, ldx, times, ldt, rows, n, y);
-    case Act::relu: return activate_as<Act::relu>(x, ldx, times, ldt, rows, n, y);
+    case Act::silu: return activate_as<Act::silu>(x, ldx, times, ldt, rows, n, y, ldy);
+    case Act::gelu: return activate_as<Act::gelu>(x, ldx, times, ldt, rows, n, y, ldy);
+    case Act::gelu_tanh: return activate_as<Act::gelu_tanh>(x, ldx, times, ldt, rows, n, y, ldy);
+    case Act::quick_gelu: return activate_as<Act::quick_gelu>(x, ldx, times, ldt, rows, n, y, ldy);
+    case Act::relu: return activate_as<Act::relu>(x, ldx, times, ldt, rows, n, y, ldy);
   }
 }
 
@@ -144,8 +144,8 @@ void add(const float* a, const float* b, int64_t n, float* y) noexcept {
   by_lanes(n, [&](int64_t i, int64_t k) { store(y + i, V::add(load(a + i, k), load(b + i, k)), k); });
 }
 
-void add_bias(float* y, int64_t rows, int64_t n, Vector bias) noexcept {
-  for (int64_t r = 0; r < rows; ++r, y += n)
+void add_bias(float* y, int64_t ldy, int64_t rows, int64_t n, Vector bias) noexcept {
+  for (int64_t r = 0; r < rows; ++r, y += ldy)
     by_lanes(n, [&](int64_t i, int64_t k) { store(y + i, V::add(load(y + i, k), element(bias, i, k)), k); });
 }
 

@@ -29,12 +29,12 @@ struct Table {
   void (*rms_norm)(const float* x, int64_t ldx, int64_t rows, int64_t n, Vector w, float eps, float* y) noexcept;
   // y = (x - mean) * (variance + eps)^-1/2 * w + b.
   void (*layer_norm)(const float* x, int64_t ldx, int64_t rows, int64_t n, Vector w, Vector b, float eps, float* y) noexcept;
-  // y = act(x) * times (null: 1). x [rows, ldx], times [rows, ldt], y [rows, n]; y may be x where ldx = n.
-  void (*activate)(Act act, const float* x, int64_t ldx, const float* times, int64_t ldt, int64_t rows, int64_t n, float* y) noexcept;
+  // y = act(x) * times (null: 1). x [rows, ldx], times [rows, ldt], y [rows, ldy], n columns; y may be x where ldx = ldy.
+  void (*activate)(Act act, const float* x, int64_t ldx, const float* times, int64_t ldt, int64_t rows, int64_t n, float* y, int64_t ldy) noexcept;
   // y = a + b; y may be either.
   void (*add)(const float* a, const float* b, int64_t n, float* y) noexcept;
-  // y [rows, n] += bias.
-  void (*add_bias)(float* y, int64_t rows, int64_t n, Vector bias) noexcept;
+  // y [rows, ldy] += bias, n columns.
+  void (*add_bias)(float* y, int64_t ldy, int64_t rows, int64_t n, Vector bias) noexcept;
   // One token: x [heads, d] with heads ldx apart, the first r dimensions turned by halves: y[j] = x[j] cos[j] - x[j + r/2] sin[j],
   // y[j + r/2] = x[j + r/2] cos[j + r/2] + x[j] sin[j + r/2], the others as they are. y [heads, d], not x.
   void (*rope)(const float* x, int64_t ldx, int64_t heads, int64_t d, int64_t r, const float* cos, const float* sin, float* y) noexcept;

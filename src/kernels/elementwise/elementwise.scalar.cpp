@@ -44,18 +44,18 @@ float act_of(Act act, float x) {
   return x;
 }
 
-void activate(Act act, const float* x, int64_t ldx, const float* times, int64_t ldt, int64_t rows, int64_t n, float* y) noexcept {
+void activate(Act act, const float* x, int64_t ldx, const float* times, int64_t ldt, int64_t rows, int64_t n, float* y, int64_t ldy) noexcept {
   for (int64_t r = 0; r < rows; ++r)
-    for (int64_t i = 0; i < n; ++i) y[r * n + i] = act_of(act, x[r * ldx + i]) * (times ? times[r * ldt + i] : 1);
+    for (int64_t i = 0; i < n; ++i) y[r * ldy + i] = act_of(act, x[r * ldx + i]) * (times ? times[r * ldt + i] : 1);
 }
 
 void add(const float* a, const float* b, int64_t n, float* y) noexcept {
   for (int64_t i = 0; i < n; ++i) y[i] = a[i] + b[i];
 }
 
-void add_bias(float* y, int64_t rows, int64_t n, Vector bias) noexcept {
+void add_bias(float* y, int64_t ldy, int64_t rows, int64_t n, Vector bias) noexcept {
   for (int64_t r = 0; r < rows; ++r)
-    for (int64_t i = 0; i < n; ++i) y[r * n + i] += element(bias, i);
+    for (int64_t i = 0; i < n; ++i) y[r * ldy + i] += element(bias, i);
 }
 
 void rope(const float* x, int64_t ldx, int64_t heads, int64_t d, int64_t r, const float* cos, const float* sin, float* y) noexcept {

@@ -13,7 +13,7 @@ constexpr int64_t kRows = 8, kN = 5120;
 void activation(benchmark::State& state) {
   std::vector<float> x(kRows * kN, 0.7f), y(kRows * kN);
   for (auto _ : state) {
-    table().activate(static_cast<Act>(state.range(0)), x.data(), kN, state.range(1) ? x.data() : nullptr, kN, kRows, kN, y.data());
+    table().activate(static_cast<Act>(state.range(0)), x.data(), kN, state.range(1) ? x.data() : nullptr, kN, kRows, kN, y.data(), kN);
     benchmark::DoNotOptimize(y.data());
   }
   state.SetItemsProcessed(state.iterations() * kRows * kN);

@@ -90,7 +90,7 @@ TEST(Elementwise, ActivationFunctionsKeepTheirErrorBoundEverywhere) {
   for_each_isa([&] {
     std::vector<float> y(x.size());
     for (Act act : kActs) {
-      table().activate(act, x.data(), 0, nullptr, 0, 1, static_cast<int64_t>(x.size()), y.data());
+      table().activate(act, x.data(), 0, nullptr, 0, 1, static_cast<int64_t>(x.size()), y.data(), 0);
       for (size_t i = 0; i < x.size(); ++i)
         ASSERT_NEAR(y[i], definition(act, x[i]), 0x1p-21 * std::max(1.0f, std::fabs(x[i]))) << static_cast<int>(act) << " of " << x[i];
     }
@@ -100,15 +100,17 @@ TEST(Elementwise, ActivationFunctionsKeepTheirErrorBoundEverywhere) {
 TEST(Elementwise, ActivatedRowsAreMultipliedAndMayLieApart) {
   for_each_isa([] {
     for (int64_t n : kWidths) {
-      const int64_t rows = 3, ldx = 2 * n;
+      const int64_t rows = 3, ldx = 2 * n, ldy = n + 3;
       const auto x = normal(static_cast<size_t>(rows * ldx), 4);
       for (Act act : kActs) {
-        std::vector<float> y(static_cast<size_t>(rows * n) + 1, kSentinel);
-        table().activate(act, x.data(), ldx, x.data() + n, ldx, rows, n, y.data());
+        std::vector<float> y(static_cast<size_t>(rows * ldy), kSentinel);
+        table().activate(act, x.data(), ldx, x.data() + n, ldx, rows, n, y.data(), ldy);
         for (int64_t r = 0; r < rows; ++r)
-          for (int64_t i = 0; i < n; ++i)
-            ASSERT_NEAR(y[static_cast<size_t>(r * n + i)], definition(act, x[static_cast<size_t>(r * ldx + i)]) * x[static_cast<size_t>(r * ldx + n + i)], 2e-5);
-        ASSERT_EQ(y.back(), kSentinel);
+          for (int64_t i = 0; i < ldy; ++i) {
+            const float got = y[static_cast<size_t>(r * ldy + i)];
+            if (i >= n) ASSERT_EQ(got, kSentinel);
+            else ASSERT_NEAR(got, definition(act, x[static_cast<size_t>(r * ldx + i)]) * x[static_cast<size_t>(r * ldx + n + i)], 2e-5);
+          }
       }
     }
   });
@@ -119,7 +121,7 @@ TEST(Elementwise, WhatIsNoNumberStaysSo) {
     for (Act act : kActs) {
       std::vector<float> x(16, 1.0f);
       x[5] = NAN;
-      table().activate(act, x.data(), 16, nullptr, 0, 1, 16, x.data());
+      table().activate(act, x.data(), 16, nullptr, 0, 1, 16, x.data(), 16);
       for (size_t i = 0; i < 16; ++i) ASSERT_EQ(std::isnan(x[i]), i == 5) << static_cast<int>(act);
     }
   });
@@ -135,11 +137,13 @@ TEST(Elementwise, SumsAndBiasesAreExact) {
       ASSERT_EQ(y.back(), kSentinel);
       for (Type type : {Type::f32, Type::bf16, Type::f16}) {
         const Stored bias(n, type, 7);
-        std::vector<float> rows(static_cast<size_t>(2 * n) + 1, kSentinel);
-        for (int64_t i = 0; i < 2 * n; ++i) rows[static_cast<size_t>(i)] = a[static_cast<size_t>(i % n)];
-        table().add_bias(rows.data(), 2, n, bias.vector);
-        for (int64_t i = 0; i < 2 * n; ++i) ASSERT_EQ(rows[static_cast<size_t>(i)], a[static_cast<size_t>(i % n)] + bias.values[static_cast<size_t>(i % n)]);
-        ASSERT_EQ(rows.back(), kSentinel);
+        std::vector<float> rows(static_cast<size_t>(2 * n) + 2, kSentinel);  // one element apart
+        for (int64_t r = 0; r < 2; ++r) std::copy(a.begin(), a.end(), rows.begin() + r * (n + 1));
+        table().add_bias(rows.data(), n + 1, 2, n, bias.vector);
+        for (int64_t r = 0; r < 2; ++r) {
+          for (int64_t i = 0; i < n; ++i) ASSERT_EQ(rows[static_cast<size_t>(r * (n + 1) + i)], a[static_cast<size_t>(i)] + bias.values[static_cast<size_t>(i)]);
+          ASSERT_EQ(rows[static_cast<size_t>(r * (n + 1) + n)], kSentinel);
+        }
       }
     }
   });

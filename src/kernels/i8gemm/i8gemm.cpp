@@ -2,6 +2,7 @@
 #include "kernels/i8gemm/i8gemm.h"
 
 #include <emmintrin.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -19,8 +20,18 @@ using qgemm::Spec;
 constexpr int64_t kUnit = 32;
 constexpr int64_t kColumns = kBlocks * kRowBlock;
 constexpr int kStrips = kBestRows / kColumns;  // that are at hand together
-constexpr int64_t kTileM = 256;    // rows of x that stay in the second-level cache with
-constexpr int64_t kPanelK = 2048;  // so much of k of them: 512 KiB. W is unpacked once for them
+// Codes of so many rows and so much of k of x stay in the second-level cache; W is unpacked once for them. A row of up to `whole` is taken whole.
+struct Panel {
+  int64_t rows, k, whole;
+};
+constexpr Panel kPanel{256, 2048, 2048}, kLargePanel{512, 1024, 2048};
+constexpr int64_t kMostRows = kLargePanel.rows;
+constexpr long kLargeCache = 3 << 19;  // bytes, from which on the large one leaves room for the rest
+
+const Panel& panel() {
+  static const Panel& here = sysconf(_SC_LEVEL2_CACHE_SIZE) >= kLargeCache ? kLargePanel : kPanel;
+  return here;
+}
 
 std::atomic<const Kernels*> forced{nullptr};
 
@@ -39,7 +50,7 @@ struct StripBuffers {
   alignas(64) uint8_t codes[kBlocks * kMaxSegment * kRowBlock];
   alignas(64) float scale[kMaxSegment / kUnit * kBlocks * kRowBlock];
   alignas(64) int32_t zero[kMaxSegment / kUnit * kBlocks * kRowBlock];
-  alignas(64) float totals[(kTileM + kLongTileRows) * kColumns];  // of y, between the chunks of a panel
+  alignas(64) float totals[(kMostRows + kLongTileRows) * kColumns];  // of y, between the chunks of a panel
 };
 
 struct Product {
@@ -119,12 +130,13 @@ struct Product {
   void run(int64_t m, int64_t n_begin, int64_t n_end) const {
     StripBuffers buffers[kStrips];
     const int64_t most = x.together == kTileCodes ? std::max(x.segment, kTileChunk) : kMaxSegment;
-    const int64_t chunk = most / x.segment, panel = std::max(chunk, kPanelK / x.segment / chunk * chunk);  // segments
-    const int64_t tiles = (m + kTileM - 1) / kTileM, share = round_up((m + tiles - 1) / tiles, x.width);
+    const int64_t chunk = most / x.segment;  // segments
+    const int64_t at_once = l.k <= panel().whole ? round_up(x.segments, chunk) : std::max(chunk, panel().k / x.segment / chunk * chunk);
+    const int64_t share = rows_at_once(x, m);
     for (int64_t m0 = 0; m0 < m; m0 += share)
-      for (int64_t first = 0; first < x.segments; first += panel)
+      for (int64_t first = 0; first < x.segments; first += at_once)
         for (int64_t n = n_begin; n < n_end; n += kStrips * kColumns) {
-          const int64_t last = std::min(x.segments, first + panel);
+          const int64_t last = std::min(x.segments, first + at_once);
           for (int64_t s = first; s < last; s += chunk) {
             Part parts[kStrips] = {};
             int count = 0;
@@ -241,6 +253,11 @@ Rows rows_of(int64_t m, int64_t k, int64_t segment) {
   r.padded = round_up(m, r.width);
   r.stride = round_up(k, 64);
   return r;
+}
+
+int64_t rows_at_once(const Rows& x, int64_t m) {
+  const int64_t tiles = (m + panel().rows - 1) / panel().rows;
+  return tiles > 0 ? round_up((m + tiles - 1) / tiles, x.width) : 0;
 }
 
 void quantize(const float* x, int64_t ldx, int64_t m, int64_t x_group, const Rows& out, int64_t first) noexcept {

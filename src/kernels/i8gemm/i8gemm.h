@@ -41,6 +41,8 @@ struct Rows {
 };
 // All but the pointers, whose memory is the caller's; as the active set wants it, which must not change before matmul().
 Rows rows_of(int64_t m, int64_t k, int64_t segment);
+// How many of m such rows matmul() takes at a time, a multiple of width: W is read and unpacked once for them.
+int64_t rows_at_once(const Rows& x, int64_t m);
 
 // Dynamic quantization of m rows of x [M, ldx] into rows [first, first + m) of out: scale = max|x of the group| / 127.5 and q = x / scale to
 // the nearest, halves to even, within [-128, 127]; a group of zeros gets scale 0 and zeros, one with an infinity or NaN a scale that is no

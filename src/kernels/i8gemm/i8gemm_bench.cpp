@@ -66,6 +66,7 @@ void run(benchmark::State& state, int64_t working_set) {
 }
 void i8gemm_decode(benchmark::State& state) { run(state, kWorkingSet); }
 void i8gemm_prefill(benchmark::State& state) { run(state, 0); }
+void i8gemm_prefill_cold(benchmark::State& state) { run(state, kWorkingSet); }  // as in a model: every matrix comes from memory
 
 // Arguments: isa, m, group (0: the row).
 void i8gemm_quantize(benchmark::State& state) {
@@ -90,6 +91,7 @@ BENCHMARK(i8gemm_prefill)->Apply(cases)->ArgsProduct({{1, 2, 3}, {4}, {128}, {12
 BENCHMARK(i8gemm_prefill)->Apply(cases)->ArgsProduct({{2}, {4}, {32, 64, 128}, {32, 128}, {1}, {512}, {0}, {1}});
 BENCHMARK(i8gemm_prefill)->Apply(cases)->ArgsProduct({{1, 2, 3}, {4, 8}, {0}, {0}, {0}, {512}, {0, 1}, {1, 2}});
 BENCHMARK(i8gemm_prefill)->Apply(cases)->ArgsProduct({{2, 3}, {4}, {128}, {128}, {0}, {16, 64}, {0}, {1}});
+BENCHMARK(i8gemm_prefill_cold)->Apply(cases)->ArgsProduct({{2, 3}, {4}, {128}, {128}, {0}, {16, 64, 256, 512}, {0}, {1, 2}});
 BENCHMARK(i8gemm_quantize)->ArgNames({"isa", "m", "group"})->ArgsProduct({{1, 2}, {1, 512}, {0, 128}});
 
 }  // namespace
