@@ -202,7 +202,9 @@ TEST(ProgressRates, ABlockEveryHalfMinuteIsASteadyRate) {
   ProgressRate rate;
   for (int second = 1; second <= 3600; ++second) {
     const double now = rate.at(second, 10.0 * (second / 30));  // 10 units at once every 30 seconds
-    if (second >= 120) EXPECT_NEAR(now, 10.0 / 30, 0.25 * 10 / 30) << second;
+    if (second >= 120) {
+      EXPECT_NEAR(now, 10.0 / 30, 0.25 * 10 / 30) << second;
+    }
   }
 }
 

@@ -108,8 +108,11 @@ TEST(Elementwise, ActivatedRowsAreMultipliedAndMayLieApart) {
         for (int64_t r = 0; r < rows; ++r)
           for (int64_t i = 0; i < ldy; ++i) {
             const float got = y[static_cast<size_t>(r * ldy + i)];
-            if (i >= n) ASSERT_EQ(got, kSentinel);
-            else ASSERT_NEAR(got, definition(act, x[static_cast<size_t>(r * ldx + i)]) * x[static_cast<size_t>(r * ldx + n + i)], 2e-5);
+            if (i >= n) {
+              ASSERT_EQ(got, kSentinel);
+            } else {
+              ASSERT_NEAR(got, definition(act, x[static_cast<size_t>(r * ldx + i)]) * x[static_cast<size_t>(r * ldx + n + i)], 2e-5);
+            }
           }
       }
     }
