@@ -220,5 +220,23 @@ TEST(LinearLayer, HalfPrecisionWeightsWithFp32RowsEqualTheirConversion) {
   }
 }
 
+// Summed in fp32 and rounded once, whatever the weights are stored in.
+TEST(LinearLayer, RowsOf16BitsAreMultipliedInFp32AndRoundedOnce) {
+  for (auto dtype : {at::kBFloat16, at::kHalf}) {
+    for (auto stored : {at::kBFloat16, at::kHalf, at::kFloat}) {
+      for (int64_t rows : {1, 9, 40}) {
+        const at::Tensor W = at::randn({37, 50}).to(stored), x = at::randn({rows, 50}).to(dtype);
+        const at::Tensor in_fp32 = make_dense(W)->apply(x.to(at::kFloat), nullptr);
+        for (const at::Tensor& layout : {W, W.t().contiguous().t()}) {
+          const at::Tensor y = make_dense(layout)->apply(x, nullptr);
+          EXPECT_EQ(y.scalar_type(), dtype);
+          EXPECT_LE(difference(y.to(at::kFloat), in_fp32.to(dtype).to(at::kFloat)), dtype == at::kHalf ? 0x1p-6 : 0x1p-3);  // a step where sums lie on an edge
+          EXPECT_TRUE(y.equal(in_fp32.to(dtype)) || !layout.is_contiguous()) << rows;
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace statera

@@ -34,9 +34,10 @@ class Dense : public WeightRep {
     at::Tensor x = act ? fake_quantize(x_TK, *act) : x_TK;
     const bool same = x.scalar_type() == W_.scalar_type();
     const bool grads = at::GradMode::is_enabled() && (x.requires_grad() || W_.requires_grad());
-    const bool kernel = x.scalar_type() == at::kFloat && !grads && W_.scalar_type() != at::kDouble;
-    if (kernel && W_.stride(1) == 1) return stream(x.contiguous());
-    if (kernel && W_.stride(0) == 1) return stream_turned(x.contiguous());
+    const bool kernel = x.scalar_type() != at::kDouble && !grads && W_.scalar_type() != at::kDouble;
+    // 16-bit activations are multiplied and summed in fp32 and rounded once; ATen would do so on one thread.
+    if (kernel && W_.stride(1) == 1) return stream(x.to(at::kFloat).contiguous()).to(x.scalar_type());
+    if (kernel && W_.stride(0) == 1) return stream_turned(x.to(at::kFloat).contiguous()).to(x.scalar_type());
     return at::linear(x, same ? W_ : W_.to(x.scalar_type()));
   }
   at::Tensor dense() const override { return W_; }
