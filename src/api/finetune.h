@@ -107,7 +107,7 @@ struct FinetuneOptions {
     v("router_z_loss_coef", router_z_loss_coef, "of the mean squared logsumexp of router logits, 0: none");
     v("optim_states", optim_states, "what AdamW's moments are held in: fp32, bf16 or 8bit");
     v("dtype", dtype, "of weights and activations while training: fp32, or bf16 with fp32 masters");
-    v("matmul_precision", matmul_precision, "of fp32 products: highest (fp32), or medium (of bf16, summed in fp32: faster on Zen 4, Zen 5 and with AMX, slower on other Xeons)");
+    v("matmul_precision", matmul_precision, "of fp32 products: highest (fp32), or medium (of bf16, summed in fp32: faster on Zen 4 and with AMX, slower on Xeons without)");
     v("save_dtype", save_dtype, "of saved weights: fp32, bf16, fp16; the source's when not given");
     v("checkpointing", checkpointing, "keep no activations: each block runs again when its gradient is taken");
     v("shuffle", shuffle, "a new order in each epoch");

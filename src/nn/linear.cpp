@@ -127,7 +127,7 @@ std::optional<at::Tensor> activated_together(Activation kind, const LinearRows& 
   const ActQuant* act = first.act ? &*first.act : nullptr;
   if (!activates(rows[0], rows[1], x, act)) return std::nullopt;
   const profile::Span span("linear", [&] {
-    return layers.size() == 1 || layers[0] == layers[1] ? describe_linear(first, x) : describe_together({layers[0], layers[1]}, x);
+    return layers.size() == 1 || &layers[1]->site() == &first ? describe_linear(first, x) : describe_together({layers[0], layers[1]}, x);
   });
   return shaped_as(x_in, apply_activated(kind, rows[0], rows[1], x, act));
 }

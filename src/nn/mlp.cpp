@@ -35,9 +35,8 @@ at::Tensor activated(Activation kind, const Linear& layer, const at::Tensor& x, 
 }
 
 at::Tensor GatedMlp::inner(at::Tensor x, const Pass& pass) const {
-  const Linear &gate_rows = gate_up_proj_ ? gate_up_proj_ : gate_proj_, &up_rows = gate_up_proj_ ? gate_up_proj_ : up_proj_;
-  const LinearRows gate_part{&gate_rows, 0, intermediate_}, up_part{&up_rows, gate_up_proj_ ? intermediate_ : 0, intermediate_};
-  if (auto y = activated_together(act_, gate_part, up_part, x, pass)) return *y;
+  const auto [up_layer, up_first] = up();
+  if (auto y = activated_together(act_, {gate_up_proj_ ? &gate_up_proj_ : &gate_proj_, 0, intermediate_}, {&up_layer, up_first, intermediate_}, x, pass)) return *y;
   if (gate_up_proj_) {
     at::Tensor both = gate_up_proj_(x, pass);
     return activate_times(act_, both.slice(-1, 0, intermediate_), both.slice(-1, intermediate_, 2 * intermediate_));

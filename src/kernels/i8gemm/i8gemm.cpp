@@ -45,7 +45,7 @@ const Kernels& in_use() {
 
 int64_t round_up(int64_t v, int64_t to) { return (v + to - 1) / to * to; }
 
-// Blocks of W over kMaxSegment of k, unpacked. Those of all strips stay in a 48 KiB first-level cache while rows of x pass.
+// Blocks of W over kMaxSegment of k, unpacked; all rows of x that are taken at once pass them.
 struct StripBuffers {
   alignas(64) uint8_t codes[kBlocks * kMaxSegment * kRowBlock];
   alignas(64) float scale[kMaxSegment / kUnit * kBlocks * kRowBlock];

@@ -3,7 +3,7 @@
 #   tools/examples/tiny-moe/train.sh WORK [STEPS] [publish]     STATERA: the program
 # 9000 steps, then STEPS on texts of another seed and with other shares (later.yaml); the rate falls to nothing in both.
 # publish: copies model, questions and card into examples/tiny-moe.
-# PRECISION=medium: products of bf16 (AVX512_BF16 or AMX only), faster on Zen 4, Zen 5 and with AMX, slower on other Xeons.
+# PRECISION=medium: products of bf16 (AVX512_BF16 or AMX only), faster on Zen 4 and with AMX, slower on Xeons without.
 # WORK keeps everything; what is there already is not made again, and an interrupted training goes on.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

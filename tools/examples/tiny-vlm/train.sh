@@ -4,7 +4,7 @@
 # Runs of 2500 steps, one behind the other, in three stages: five on 120000 pictures, three on 240000 of another seed and with other shares (later.yaml),
 # and PARTS (at least 1) on 320000 of a third (last.yaml). The rate is constant but in the last run of each stage, where it falls to nothing.
 # publish: copies model, questions and card into examples/tiny-vlm.
-# PRECISION=medium: products of bf16 (AVX512_BF16 or AMX only), 1.1 to 1.4 times as fast on Zen 4, Zen 5 and with AMX, slower on other Xeons.
+# PRECISION=medium: products of bf16 (AVX512_BF16 or AMX only), 1.1 to 1.4 times as fast on Zen 4 and with AMX, slower on Xeons without.
 # WORK keeps everything; what is there already is not made again, and an interrupted training goes on.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
