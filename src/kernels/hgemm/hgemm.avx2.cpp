@@ -41,11 +41,17 @@ inline float reduce(__m256 v) {
   return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
 
-// A prefetch beyond the end of a row finds the next one, which is wanted soon.
-template <Type T>
-inline __attribute__((always_inline)) void prefetch(const void* data, int64_t at) {
-  constexpr int kAhead = 2048;  // bytes
-  _mm_prefetch(static_cast<const char*>(data) + at * (T == Type::f32 ? 4 : T == Type::i8 ? 1 : 2) + kAhead, _MM_HINT_T0);
+// Asks for what R rows side by side read further on in their next `bytes`; `at` of `end`: the first row's element now. Behind their end that
+// is in the next R rows. Into the second-level cache: the first has too few lines on their way for the speed of memory.
+template <Type T, int R>
+inline __attribute__((always_inline)) void prefetch(const void* data, int64_t ldw, int64_t at, int64_t end, int64_t bytes) {
+  constexpr int64_t kSize = size_of(T), kAhead = 8192 / R / kSize;
+  const int64_t ahead = at + kAhead, behind = ahead < end ? 0 : (R - 1) * ldw;
+  const char* from = static_cast<const char*>(data) + (ahead + behind) * kSize;
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int64_t b = 0; b < bytes; b += 64) _mm_prefetch(from + r * ldw * kSize + b, _MM_HINT_T1);
 }
 
 // R rows of w from `row` against M rows of x, C chains each.
@@ -61,8 +67,7 @@ void dot_rows(const float* x, int64_t ldx, const Rows& w, int row, int64_t k, fl
   const int64_t base = row * w.ldw;
   int64_t i = 0;
   for (; i + 8 * C <= k; i += 8 * C) {
-#pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) prefetch<T>(w.data, base + r * w.ldw + i);
+    prefetch<T, R>(w.data, w.ldw, base + i, base + k, 8 * C * size_of(T));
 #pragma GCC unroll 4
     for (int c = 0; c < C; ++c) {
       __m256 wr[R];

@@ -30,11 +30,17 @@ inline __attribute__((always_inline)) __m512 load(const void* data, int64_t at) 
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
 
-// A prefetch beyond the end of a row finds the next one, which is wanted soon.
-template <Type T>
-inline __attribute__((always_inline)) void prefetch(const void* data, int64_t at) {
-  constexpr int kAhead = 2048;  // bytes
-  _mm_prefetch(static_cast<const char*>(data) + at * (T == Type::f32 ? 4 : T == Type::i8 ? 1 : 2) + kAhead, _MM_HINT_T0);
+// Asks for what R rows side by side read further on in their next `bytes`; `at` of `end`: the first row's element now. Behind their end that
+// is in the next R rows. Into the second-level cache: the first has too few lines on their way for the speed of memory.
+template <Type T, int R>
+inline __attribute__((always_inline)) void prefetch(const void* data, int64_t ldw, int64_t at, int64_t end, int64_t bytes) {
+  constexpr int64_t kSize = size_of(T), kAhead = 8192 / R / kSize;
+  const int64_t ahead = at + kAhead, behind = ahead < end ? 0 : (R - 1) * ldw;
+  const char* from = static_cast<const char*>(data) + (ahead + behind) * kSize;
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int64_t b = 0; b < bytes; b += 64) _mm_prefetch(from + r * ldw * kSize + b, _MM_HINT_T1);
 }
 
 // R rows of w from `row` against M rows of x, C chains each.
@@ -50,8 +56,7 @@ void dot_rows(const float* x, int64_t ldx, const Rows& w, int row, int64_t k, fl
   const int64_t base = row * w.ldw;
   int64_t i = 0;
   for (; i + 16 * C <= k; i += 16 * C) {
-#pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) prefetch<T>(w.data, base + r * w.ldw + i);
+    prefetch<T, R>(w.data, w.ldw, base + i, base + k, 16 * C * size_of(T));
 #pragma GCC unroll 4
     for (int c = 0; c < C; ++c) {
       __m512 wr[R];
@@ -87,7 +92,7 @@ void dot_rows(const float* x, int64_t ldx, const Rows& w, int row, int64_t k, fl
 
 template <Type T, int M>
 void decode_rows(const float* x, int64_t ldx, const Rows& w, int64_t k, float* y) {
-  constexpr int kR = M <= 6 ? 4 : 2, kC = M == 1 ? 2 : 1;
+  constexpr int kR = M == 1 ? 1 : M <= 6 ? 4 : 2, kC = M == 1 ? 4 : 1;  // a single row of x: one stream is read fastest
   int row = 0;
   for (; row + kR <= w.rows; row += kR) dot_rows<T, M, kR, kC>(x, ldx, w, row, k, y);
   for (; row < w.rows; ++row) dot_rows<T, M, 1, kC>(x, ldx, w, row, k, y);

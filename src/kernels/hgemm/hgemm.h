@@ -11,7 +11,7 @@ inline constexpr int kMaxDecodeRows = 8;
 
 // i8: integers that stand for themselves; a scale is the caller's.
 enum class Type : uint8_t { f32, bf16, f16, i8 };
-inline int64_t size_of(Type type) { return type == Type::f32 ? 4 : type == Type::i8 ? 1 : 2; }
+constexpr int64_t size_of(Type type) { return type == Type::f32 ? 4 : type == Type::i8 ? 1 : 2; }
 
 // W [n, k] with rows ldw elements apart. Any alignment that suits the element.
 struct Matrix {

@@ -14,7 +14,8 @@ namespace {
 using qgemm::Layout;
 using qgemm::ScaleType;
 
-constexpr int kAhead = 8192;        // bytes of codes that decoding asks for before use
+// Bytes of codes that decoding asks for, into the second-level cache, before use: the first has too few lines on their way.
+constexpr int kAhead = 2048;
 
 // Four codes of 4k.. per 32-bit lane, one a byte, from the stream of 32 fields of B bits in B words.
 template <int B>
@@ -252,6 +253,7 @@ void decode_blocks(const Layout& l, const uint8_t* block, const Rows& x, float* 
   const Quads<B> quads(l.centre);
   const auto* words = reinterpret_cast<const uint32_t*>(block);
   const int64_t next = l.block_bytes / 4;
+  const char* end = reinterpret_cast<const char*>(block) + l.block_bytes;
   const bool is_short = x.segment <= kShortSegment;
   const int64_t units = x.segment / 32;
   const int8_t* q = x.q;
@@ -263,6 +265,8 @@ void decode_blocks(const Layout& l, const uint8_t* block, const Rows& x, float* 
   int64_t left = l.units;
   for (int64_t s = 0; s < x.segments; ++s, left -= units) {
     const int64_t g = s * x.segment / l.group < l.groups ? s * x.segment / l.group : l.groups - 1;
+#pragma GCC unroll 2
+    for (int n = 0; n < N; ++n) qgemm::prefetch_group(l, block + (N + n) * l.block_bytes, g);
     __m512i acc[N][M][kC];
 #pragma GCC unroll 2
     for (int n = 0; n < N; ++n)
@@ -273,10 +277,13 @@ void decode_blocks(const Layout& l, const uint8_t* block, const Rows& x, float* 
           acc[n][m][c] = c > 0 ? _mm512_setzero_si512()
                                : minus_zeros(_mm512_setzero_si512(), zero_of(l, block + n * l.block_bytes, g), x.minus_sum[m * x.segments + s], is_short);
     for (int64_t u = 0; u < (left < units ? left : units); ++u, words += B * kRowBlock, q += 32 * M) {
+      // behind the end of a block comes the N-th after it
+      const auto* ahead = reinterpret_cast<const char*>(words) + kAhead;
+      if (N > 1 && ahead >= end) ahead += (N - 1) * l.block_bytes;
 #pragma GCC unroll 2
       for (int n = 0; n < N; ++n)
 #pragma GCC unroll 8
-        for (int b = 0; b < B; ++b) _mm_prefetch(reinterpret_cast<const char*>(words + n * next + b * kRowBlock) + kAhead, _MM_HINT_T0);
+        for (int b = 0; b < B; ++b) _mm_prefetch(ahead + n * l.block_bytes + b * 64, _MM_HINT_T1);
       auto one = [&]<int T>(std::integral_constant<int, T>) __attribute__((always_inline)) {
         __m512i w[N];
 #pragma GCC unroll 2

@@ -9,7 +9,7 @@
 namespace statera::kernels::qgemm {
 namespace {
 
-constexpr int kAhead = 8192;  // bytes of codes to prefetch before use: hardware prefetchers alone reach half of the memory speed
+constexpr int kAhead = 4096;  // bytes of codes to prefetch before use: hardware prefetchers alone reach half of the memory speed
 #define STATERA_INLINE inline __attribute__((always_inline))
 
 // The low B bits of each lane as a signed float; what stands above them does not matter.
@@ -123,6 +123,7 @@ void decode_groups(const Layout& l, const uint8_t* block, const Stretch& s, floa
   for (int m = 0; m < M; ++m) total[m] = _mm512_setzero_ps();
   int64_t g = s.begin / l.group;
   for (int64_t k = s.begin; k < s.end; ++g) {
+    prefetch_group(l, block + l.block_bytes, g);
     __m512 acc[M][kC];
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m)
@@ -131,7 +132,7 @@ void decode_groups(const Layout& l, const uint8_t* block, const Stretch& s, floa
     const int64_t stop = (g + 1) * l.group < s.end ? (g + 1) * l.group : s.end;
     for (; k < stop; k += 32, words += B * kRowBlock, x += 32 * M) {
 #pragma GCC unroll 8
-      for (int b = 0; b < B; ++b) _mm_prefetch(reinterpret_cast<const char*>(words + b * kRowBlock) + kAhead, _MM_HINT_T0);
+      for (int b = 0; b < B; ++b) _mm_prefetch(reinterpret_cast<const char*>(words + b * kRowBlock) + kAhead, _MM_HINT_T1);
       auto one = [&]<int J>(std::integral_constant<int, J>) __attribute__((always_inline)) {
         const __m512 w = field<B, J>(fields, words);
 #pragma GCC unroll 8

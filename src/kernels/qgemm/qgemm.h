@@ -57,6 +57,12 @@ struct Layout {
 };
 Layout layout_of(const Spec& spec);
 
+// Asks for scale and zero point of group g: they lie behind all codes of a block, too far from those for decode() to have asked for them.
+inline __attribute__((always_inline)) void prefetch_group(const Layout& l, const uint8_t* block, int64_t g) {
+  __builtin_prefetch(block + l.scale_offset + g * kRowBlock * (l.scale == ScaleType::f32 ? 4 : 2));
+  if (l.zeros) __builtin_prefetch(block + l.zero_offset + g * kRowBlock);
+}
+
 // A stretch of k for m rows of x: x[(k - begin)*m + row], rows interleaved so that one pointer serves them all, zeros from
 // end up to the next multiple of 32. begin is a multiple of 32.
 struct Stretch {
