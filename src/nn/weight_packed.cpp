@@ -132,7 +132,7 @@ template <class F>
 void over_stretches(const i8::Rows& x, int64_t T, F&& f) {
   const int64_t each = i8::rows_at_once(x, T);
   for (int64_t first = 0, count; first < T; first += count) {
-    count = T - first <= each + i8::kMaxDecodeRows ? T - first : each;  // few rows lie otherwise
+    count = std::min(each, T - first);
     i8::Rows rows = x;
     rows.q += first * x.stride;
     rows.scale += first * x.segments;

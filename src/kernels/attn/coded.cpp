@@ -76,7 +76,7 @@ struct Coded {
   int32_t minus_sum[kPadded];
   i8gemm::Rows rows;
   Coded(int64_t m, int64_t k) {
-    rows = i8gemm::rows_of(std::max<int64_t>(m, i8gemm::kMaxDecodeRows + 1), k, up(k, 32));
+    rows = i8gemm::tiles_of(m, k, up(k, 32));
     rows.q = q;
     rows.scale = scale;
     rows.minus_sum = minus_sum;

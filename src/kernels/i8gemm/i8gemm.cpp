@@ -151,13 +151,20 @@ struct Product {
         }
   }
 
-  void decode(int m, int64_t n_begin, int64_t n_end) const {
+  // The groups of rows one behind the other, while the blocks are in the cache.
+  void decode(int64_t m, int64_t n_begin, int64_t n_end) const {
     alignas(64) float out[kMaxDecodeRows * kColumns];
     for (int64_t n = n_begin; n < n_end; n += kColumns) {
       const int64_t columns = std::min(kColumns, n_end - n);
-      t.decode(l, block(n), columns > kRowBlock ? 2 : 1, x, m, out);
-      for (int64_t r = 0; r < m; ++r)
-        for (int64_t c = 0; c < columns; ++c) y[r * ldy + n + c] = out[r * kColumns + c] + (bias ? bias[n + c] : 0.0f);
+      for (int64_t first = 0; first < m; first += x.width) {
+        Rows group = x;
+        group.q += first * x.stride;
+        group.scale += first * x.segments;
+        group.minus_sum += first * x.segments;
+        t.decode(l, block(n), columns > kRowBlock ? 2 : 1, group, x.width, out);
+        for (int64_t r = first; r < std::min(m, first + x.width); ++r)
+          for (int64_t c = 0; c < columns; ++c) y[r * ldy + n + c] = out[(r - first) * kColumns + c] + (bias ? bias[n + c] : 0.0f);
+      }
     }
   }
 };
@@ -239,19 +246,31 @@ int64_t segment_of(const Spec& w, int64_t x_group) {
   return std::min(segment, round_up(w.k, kUnit));
 }
 
-Rows rows_of(int64_t m, int64_t k, int64_t segment) {
+Rows tiles_of(int64_t m, int64_t k, int64_t segment) {
   Rows r;
   r.k = k;
   r.segment = segment;
   r.segments = segment > 0 ? (k + segment - 1) / segment : 0;
-  r.width = m <= kMaxDecodeRows ? static_cast<int>(std::max<int64_t>(1, m)) : segment <= kShortSegment ? kTileRows : kLongTileRows;
+  r.width = segment <= kShortSegment ? kTileRows : kLongTileRows;
   const Micro* more = in_use().more;
-  if (more && m > kMaxDecodeRows && r.segments > 0 && (segment % more->together == 0 || r.segments == 1)) {
+  if (more && r.segments > 0 && (segment % more->together == 0 || r.segments == 1)) {
     r.width = more->width;
     r.together = more->together;
   }
   r.padded = round_up(m, r.width);
   r.stride = round_up(k, 64);
+  return r;
+}
+
+Rows rows_of(int64_t m, int64_t k, int64_t segment) {
+  Rows r = tiles_of(m, k, segment);
+  const bool decode = in_use().table->decode;
+  if (m > (decode && r.together == 4 ? kMostDecodeRows : kMaxDecodeRows)) return r;
+  const int64_t groups = std::max<int64_t>(1, (m + kMaxDecodeRows - 1) / kMaxDecodeRows);
+  r.width = static_cast<int>(std::max<int64_t>(1, (m + groups - 1) / groups));
+  r.together = 4;
+  r.decode = decode;
+  r.padded = round_up(m, r.width);
   return r;
 }
 
@@ -307,7 +326,7 @@ void matmul(const Rows& x, int64_t m, const void* packed, const Spec& w, const f
     return;
   }
   const Product p{*in_use().table, micro_for(x), qgemm::layout_of(w), x, static_cast<const uint8_t*>(packed), bias, y, ldy};
-  if (m <= kMaxDecodeRows && p.t.decode) return p.decode(static_cast<int>(m), n_begin, n_end);
+  if (x.decode) return p.decode(m, n_begin, n_end);
   if (p.more && p.more->begin) p.more->begin();
   p.run(m, n_begin, n_end);
   if (p.more && p.more->end) p.more->end();

@@ -13,8 +13,10 @@ namespace statera::kernels::i8gemm {
 inline constexpr int kRowBlock = qgemm::kRowBlock;  // ranges of n split at its multiples
 inline constexpr int kBlocks = 2;       // blocks that are multiplied together
 inline constexpr int kBestRows = 64;    // what ranges of n are best split at multiples of
-inline constexpr int kMaxDecodeRows = 8;
-// Rows of x that are multiplied together, when there are more than kMaxDecodeRows: with short segments few, whose sums in f32 stay in registers.
+// Rows of x that decode() takes at a time. Up to kMostDecodeRows go to it in groups of equal size: W is then unpacked in registers for each,
+// which costs less than unpacking it into memory and multiplying tiles that so few rows do not fill.
+inline constexpr int kMaxDecodeRows = 8, kMostDecodeRows = 24;
+// Rows of x that are multiplied together, when there are more: with short segments few, whose sums in f32 stay in registers.
 inline constexpr int kTileRows = 7, kLongTileRows = 12;
 inline constexpr int64_t kShortSegment = 255;  // sums of its codes fit 16 bits: 255 * 128
 inline constexpr int64_t kMaxSegment = 1024;
@@ -33,6 +35,7 @@ struct Rows {
   int64_t k = 0, segment = 0, segments = 0;  // segments = ceil(k / segment)
   int width = 1;
   int together = 4;
+  bool decode = false;           // width is that of a group for decode(), not of a tile
   int64_t padded = 0;            // M up to a multiple of width
   int64_t stride = 0;            // bytes of codes a row
   int8_t* q = nullptr;           // [padded * stride]
@@ -41,6 +44,7 @@ struct Rows {
 };
 // All but the pointers, whose memory is the caller's; as the active set wants it, which must not change before matmul().
 Rows rows_of(int64_t m, int64_t k, int64_t segment);
+Rows tiles_of(int64_t m, int64_t k, int64_t segment);  // the same for those who call micro() themselves
 // How many of m such rows matmul() takes at a time, a multiple of width: W is read and unpacked once for them.
 int64_t rows_at_once(const Rows& x, int64_t m);
 
@@ -59,8 +63,8 @@ inline constexpr int kAtOnce = 4;
 using Codes = int8_t[kAtOnce][kMaxSegment + 64];
 void lay(const Codes& codes, int rows, int64_t count, const Rows& out, int64_t row, int64_t k) noexcept;
 
-// y[m][n] = sum over segments of (sum_k q[m][k] (code[n][k] - zero[n][g])) * x_scale * scale[n][g], + bias[n]; for m in [0, M), all the rows
-// that rows_of() was told of, and n in [n_begin, n_end): n_begin a multiple of kRowBlock, n_end too or N. x.segment = segment_of(w, groups of
+// y[m][n] = sum over segments of (sum_k q[m][k] (code[n][k] - zero[n][g])) * x_scale * scale[n][g], + bias[n]; for m in [0, M), the rows
+// that rows_of() was told of or the first of them, and n in [n_begin, n_end): n_begin a multiple of kRowBlock, n_end too or N. x.segment = segment_of(w, groups of
 // x), x.k = w.k. bias may be null. An element does not depend on the range nor, without bias, on M.
 void matmul(const Rows& x, int64_t m, const void* packed, const qgemm::Spec& w, const float* bias, float* y, int64_t ldy, int64_t n_begin,
             int64_t n_end) noexcept;
@@ -104,8 +108,8 @@ extern const Table kScalar;
 extern const Table kAvx2;
 extern const Table kAvx512;
 
-// A micro that takes the place of the table's where a machine has instructions beyond those of the table's set. It reads Rows whose
-// `together` is its own: for more than 4, more than kMaxDecodeRows rows and segments that are multiples of it, or one segment.
+// A micro that takes the place of the table's where a machine has instructions beyond those of the table's set. It reads tiles whose
+// `together` is its own: for more than 4, segments that are multiples of it, or one segment.
 struct Micro {
   int together, width;
   void (*micro)(const Strip& w, const Tile& x, const float* init, int64_t ld_init, float* y, int64_t ldy) noexcept;
