@@ -12,7 +12,8 @@ namespace {
 using qgemm::Layout;
 using qgemm::ScaleType;
 
-constexpr int kRows = 4;  // of x at once
+constexpr int kRows = 4;        // of x at once
+constexpr int kAhead = 2048;    // bytes of codes that decoding asks for, into the second-level cache, before use
 
 // Field stream to bytes, eight rows at a time: of the word window that holds four fields, each field is moved to its byte.
 template <int B>
@@ -145,6 +146,137 @@ void micro(const Strip& w, const Tile& x, const float* init, int64_t ld_init, fl
   micro_of<kRows, products>(w, x, init, ld_init, y, ldy);
 }
 
+// The eight quads of a unit for eight rows, one after the other: f(t, codes) with t a constant.
+template <int B, class F>
+STATERA_INLINE void each_quad(const uint32_t* words, __m256i flip, F f) {
+  if constexpr (B == 4) {
+    const __m256i mask = _mm256_set1_epi8(15);
+#pragma GCC unroll 4
+    for (int w = 0; w < 4; ++w) {
+      const __m256i v = _mm256_xor_si256(load(words + w * kRowBlock), flip);
+      const __m256i even = _mm256_and_si256(v, mask), odd = _mm256_and_si256(_mm256_srli_epi16(v, 4), mask);
+      const __m256 a = _mm256_castsi256_ps(_mm256_unpacklo_epi8(even, odd)), b = _mm256_castsi256_ps(_mm256_unpackhi_epi8(even, odd));
+      f(2 * w, _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0x88)));
+      f(2 * w + 1, _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0xdd)));
+    }
+  } else {
+#pragma GCC unroll 8
+    for (int t = 0; t < 8; ++t) f(t, quad<B>(words, t, flip));
+  }
+}
+
+// The sums of a segment of `units` for R rows of x, 4 * width bytes a quad, and 8 H rows of W; sums of pairs are collected in 16 bits as long as
+// they fit.
+template <int B, int R, int H>
+STATERA_INLINE void sum_units(const uint32_t* words, const int8_t* q, int64_t width, int64_t units, __m256i flip, __m256i (&acc)[R][H]) {
+  constexpr int kTogether = B <= 4 ? 8 : B == 5 ? 4 : 2;  // quads: each adds up to 2 * 128 (2^B - 1)
+  const __m256i ones = _mm256_set1_epi16(1);
+  for (int64_t u = 0; u < units; ++u, words += B * kRowBlock, q += 32 * width) {
+#pragma GCC unroll 8
+    for (int b = 0; b < B; ++b) _mm_prefetch(reinterpret_cast<const char*>(words) + 64 * b + kAhead, _MM_HINT_T1);
+#pragma GCC unroll 2
+    for (int h = 0; h < H; ++h) {
+      __m256i pairs[R];
+      each_quad<B>(words + 8 * h, flip, [&](int t, __m256i codes) __attribute__((always_inline)) {
+#pragma GCC unroll 4
+        for (int r = 0; r < R; ++r) {
+          const __m256i p = _mm256_maddubs_epi16(codes, _mm256_set1_epi32(four(q + 4 * (t * width + r))));
+          pairs[r] = t % kTogether == 0 ? p : _mm256_add_epi16(pairs[r], p);
+          if (t % kTogether == kTogether - 1) acc[r][h] = _mm256_add_epi32(acc[r][h], _mm256_madd_epi16(pairs[r], ones));
+        }
+      });
+    }
+  }
+}
+
+// Codes of 8 bits as they are stored, less the centre, widened to 16.
+template <int R, int H>
+STATERA_INLINE void sum_bytes(const uint32_t* words, const int8_t* q, int64_t width, int64_t units, __m256i (&acc)[R][H]) {
+  const auto low = [](__m256i v) { return _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8); };
+  const auto high = [](__m256i v) { return _mm256_srai_epi16(v, 8); };
+  for (int64_t t = 0; t < 8 * units; ++t, words += kRowBlock, q += 4 * width) {
+    _mm_prefetch(reinterpret_cast<const char*>(words) + kAhead, _MM_HINT_T1);
+    __m256i even[H], odd[H];
+#pragma GCC unroll 2
+    for (int h = 0; h < H; ++h) {
+      const __m256i v = load(words + 8 * h);
+      even[h] = low(v);
+      odd[h] = high(v);
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+      const __m256i x = _mm256_set1_epi32(four(q + 4 * r)), xe = low(x), xo = high(x);
+#pragma GCC unroll 2
+      for (int h = 0; h < H; ++h) acc[r][h] = _mm256_add_epi32(acc[r][h], _mm256_add_epi32(_mm256_madd_epi16(even[h], xe), _mm256_madd_epi16(odd[h], xo)));
+    }
+  }
+}
+
+// R of x.width rows, `from` the first, and 8 H rows of a block, unpacked in registers on their way from memory.
+template <int B, int R, int H>
+void decode_rows(const Layout& l, const uint8_t* block, int half, const Rows& x, int from, float* y) {
+  const auto* words = reinterpret_cast<const uint32_t*>(block) + 8 * half;
+  const __m256i flip = _mm256_set1_epi8(static_cast<char>(B == 4 ? l.centre * 17 : l.centre));
+  const int8_t* q = x.q + 4 * from;
+  const int64_t units = x.segment / 32;
+  __m256 total[R][H];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+    for (int h = 0; h < H; ++h) total[r][h] = _mm256_setzero_ps();
+  for (int64_t s = 0, left = l.units; s < x.segments; ++s, left -= units) {
+    const int64_t g = s * x.segment / l.group < l.groups ? s * x.segment / l.group : l.groups - 1, here = left < units ? left : units;
+    qgemm::prefetch_group(l, block + l.block_bytes, g);
+    alignas(32) float scale[kRowBlock];
+    alignas(32) int32_t zero[kRowBlock];
+    group(l, block, g, scale, l.zeros ? zero : nullptr);
+    __m256i acc[R][H];
+#pragma GCC unroll 2
+    for (int h = 0; h < H; ++h) {
+      __m256i z = l.zeros ? load(zero + 8 * (half + h)) : _mm256_set1_epi32(l.centre);
+      if constexpr (B == 8) z = _mm256_sub_epi32(z, _mm256_set1_epi32(l.centre));
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) acc[r][h] = _mm256_mullo_epi32(z, _mm256_set1_epi32(x.minus_sum[(from + r) * x.segments + s]));
+    }
+    if constexpr (B == 8) sum_bytes(words, q, x.width, here, acc);
+    else sum_units<B>(words, q, x.width, here, flip, acc);
+    words += here * B * kRowBlock;
+    q += here * 32 * x.width;
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+      for (int h = 0; h < H; ++h) {
+        const __m256 both = _mm256_mul_ps(_mm256_load_ps(scale + 8 * (half + h)), _mm256_set1_ps(x.scale[(from + r) * x.segments + s]));
+        total[r][h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(acc[r][h]), both, total[r][h]);
+      }
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+    for (int h = 0; h < H; ++h) _mm256_storeu_ps(y + (from + r) * kBlocks * kRowBlock + 8 * (half + h), total[r][h]);
+}
+
+// Few rows take both halves of a block at once, as it streams; of more, as many as have room in registers.
+template <int B>
+void decode_bits(const Layout& l, const uint8_t* block, const Rows& x, int m, float* y) {
+  if (m == 1) return decode_rows<B, 1, 2>(l, block, 0, x, 0, y);
+  if (m == 2) return decode_rows<B, 2, 2>(l, block, 0, x, 0, y);
+  using Some = void (*)(const Layout&, const uint8_t*, int, const Rows&, int, float*);
+  static constexpr Some kByRows[] = {nullptr, nullptr, decode_rows<B, 2, 1>, decode_rows<B, 3, 1>, decode_rows<B, 4, 1>};
+  const int first = m <= 4 ? m : (m + 1) / 2;
+  for (int half = 0; half < 2; ++half) {
+    kByRows[first](l, block, half, x, 0, y);
+    if (m > first) kByRows[m - first](l, block, half, x, first, y);
+  }
+}
+
+void decode(const Layout& l, const uint8_t* block, int blocks, const Rows& x, int m, float* y) noexcept {
+  using Decode = void (*)(const Layout&, const uint8_t*, const Rows&, int, float*);
+  static constexpr Decode kByBits[] = {nullptr,        nullptr,        decode_bits<2>, decode_bits<3>, decode_bits<4>,
+                                       decode_bits<5>, decode_bits<6>, nullptr,        decode_bits<8>};
+  for (int b = 0; b < blocks; ++b) kByBits[l.bits](l, block + b * l.block_bytes, x, m, y + b * kRowBlock);
+}
+
 // Of bits: without a sign, floats are ordered as integers are, NaN above all.
 float max_abs(const float* x, int64_t k) noexcept {
   const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
@@ -197,6 +329,6 @@ int32_t quantize(const float* x, int64_t k, float scale, int8_t* q) noexcept {
 
 }  // namespace
 
-const Table kAvx2 = {unpack, group, micro, nullptr, max_abs, quantize};
+const Table kAvx2 = {unpack, group, micro, decode, max_abs, quantize};
 
 }  // namespace statera::kernels::i8gemm

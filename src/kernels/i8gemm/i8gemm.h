@@ -13,8 +13,8 @@ namespace statera::kernels::i8gemm {
 inline constexpr int kRowBlock = qgemm::kRowBlock;  // ranges of n split at its multiples
 inline constexpr int kBlocks = 2;       // blocks that are multiplied together
 inline constexpr int kBestRows = 64;    // what ranges of n are best split at multiples of
-// Rows of x that decode() takes at a time. Up to kMostDecodeRows go to it in groups of equal size: W is then unpacked in registers for each,
-// which costs less than unpacking it into memory and multiplying tiles that so few rows do not fill.
+// Rows of x that decode() takes at a time. Up to kMostDecodeRows go to it in groups of equal size, unless a Micro takes them: W is then unpacked
+// in registers for each, which costs less than unpacking it into memory and multiplying tiles that so few rows do not fill.
 inline constexpr int kMaxDecodeRows = 8, kMostDecodeRows = 24;
 // Rows of x that are multiplied together, when there are more: with short segments few, whose sums in f32 stay in registers.
 inline constexpr int kTileRows = 7, kLongTileRows = 12;

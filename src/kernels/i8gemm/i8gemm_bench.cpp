@@ -83,14 +83,14 @@ void i8gemm_quantize(benchmark::State& state) {
 void cases(benchmark::internal::Benchmark* b) {
   b->ArgNames({"isa", "bits", "group", "xgroup", "zeros", "m", "down", "threads"})->UseRealTime()->Unit(benchmark::kMillisecond);
 }
-BENCHMARK(i8gemm_decode)->Apply(cases)->ArgsProduct({{1, 2}, {4}, {128}, {128}, {0}, {1}, {0}, {1, 2}});
-BENCHMARK(i8gemm_decode)->Apply(cases)->ArgsProduct({{2}, {4}, {128}, {128}, {0}, {2, 4, 8}, {0}, {1, 2}});
+BENCHMARK(i8gemm_decode)->Apply(cases)->ArgsProduct({{1, 2}, {4, 8}, {128}, {128}, {0}, {1, 8}, {0}, {1, 2}});
+BENCHMARK(i8gemm_decode)->Apply(cases)->ArgsProduct({{2}, {4}, {128}, {128}, {0}, {2, 4}, {0}, {1, 2}});
 BENCHMARK(i8gemm_decode)->Apply(cases)->ArgsProduct({{2}, {2, 3, 5, 6, 8}, {128}, {128}, {1}, {1}, {0}, {2}});
 BENCHMARK(i8gemm_decode)->Apply(cases)->ArgsProduct({{2}, {8}, {0}, {0}, {0}, {1, 8}, {0}, {1, 2}});
 BENCHMARK(i8gemm_prefill)->Apply(cases)->ArgsProduct({{1, 2, 3}, {4}, {128}, {128}, {0}, {512}, {0, 1}, {1, 2}});
 BENCHMARK(i8gemm_prefill)->Apply(cases)->ArgsProduct({{2}, {4}, {32, 64, 128}, {32, 128}, {1}, {512}, {0}, {1}});
 BENCHMARK(i8gemm_prefill)->Apply(cases)->ArgsProduct({{1, 2, 3}, {4, 8}, {0}, {0}, {0}, {512}, {0, 1}, {1, 2}});
-BENCHMARK(i8gemm_prefill)->Apply(cases)->ArgsProduct({{2, 3}, {4}, {128}, {128}, {0}, {9, 16, 24, 32, 48, 64}, {0, 1}, {1}});
+BENCHMARK(i8gemm_prefill)->Apply(cases)->ArgsProduct({{1, 2, 3}, {4}, {128}, {128}, {0}, {9, 16, 24, 25, 32, 64}, {0, 1}, {1}});
 BENCHMARK(i8gemm_prefill_cold)->Apply(cases)->ArgsProduct({{2, 3}, {4}, {128}, {128}, {0}, {16, 64, 256, 512}, {0}, {1, 2}});
 BENCHMARK(i8gemm_quantize)->ArgNames({"isa", "m", "group"})->ArgsProduct({{1, 2}, {1, 512}, {0, 128}});
 
