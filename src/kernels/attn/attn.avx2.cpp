@@ -26,7 +26,7 @@ inline float value(const void* v, int64_t at) {
 // Columns from `at` on.
 template <Form F, int R, int C>
 void columns(const float* p, const void* v, int64_t at, int64_t ldv, int64_t keys, float* o, int64_t ldo) {
-  constexpr int kAhead = 32 / kSize<F>;  // keys
+  constexpr int kAhead = 128 / kSize<F>;  // keys
   __m256 acc[R][C];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
@@ -34,7 +34,7 @@ void columns(const float* p, const void* v, int64_t at, int64_t ldv, int64_t key
     for (int c = 0; c < C; ++c) acc[r][c] = _mm256_loadu_ps(o + r * ldo + 8 * c);
   for (int64_t j = 0; j < keys; ++j) {
     __m256 row[C];
-    _mm_prefetch(static_cast<const char*>(v) + (at + (j + kAhead) * ldv) * kSize<F>, _MM_HINT_T0);
+    _mm_prefetch(static_cast<const char*>(v) + (at + (j + kAhead) * ldv) * kSize<F>, _MM_HINT_T1);
 #pragma GCC unroll 8
     for (int c = 0; c < C; ++c) row[c] = load<F>(v, at + j * ldv + 8 * c);
 #pragma GCC unroll 8

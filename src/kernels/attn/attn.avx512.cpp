@@ -23,7 +23,7 @@ inline __attribute__((always_inline)) __m512 load(const void* v, int64_t at, __m
 // n <= 16 C columns from `at` on, `last` of the last vector.
 template <Form F, int R, int C>
 void columns(const float* p, const void* v, int64_t at, int64_t ldv, int64_t keys, __mmask16 last, float* o, int64_t ldo) {
-  constexpr int kAhead = 32 / kSize<F>;  // keys
+  constexpr int kAhead = 128 / kSize<F>;  // keys
   __m512 acc[R][C];
   __mmask16 mask[C];
 #pragma GCC unroll 8
@@ -37,7 +37,7 @@ void columns(const float* p, const void* v, int64_t at, int64_t ldv, int64_t key
 #pragma GCC unroll 8
     for (int c = 0; c < C; ++c) {
       row[c] = load<F>(v, at + j * ldv + 16 * c, mask[c]);
-      if (16 * c * kSize<F> % 64 == 0) _mm_prefetch(static_cast<const char*>(v) + (at + (j + kAhead) * ldv + 16 * c) * kSize<F>, _MM_HINT_T0);
+      if (16 * c * kSize<F> % 64 == 0) _mm_prefetch(static_cast<const char*>(v) + (at + (j + kAhead) * ldv + 16 * c) * kSize<F>, _MM_HINT_T1);
     }
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {

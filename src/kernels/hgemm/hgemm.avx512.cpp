@@ -30,22 +30,32 @@ inline __attribute__((always_inline)) __m512 load(const void* data, int64_t at) 
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
 
-// Asks for what R rows side by side read further on in their next `bytes`; `at` of `end`: the first row's element now. Behind their end that
-// is in the next R rows. Into the second-level cache: the first has too few lines on their way for the speed of memory.
+// What to ask for while R rows side by side are read, of k elements each: 8 KiB further on in the order in which they are read, behind their end
+// in the next R rows. Into the second-level cache: the first has too few lines on their way for the speed of memory.
 template <Type T, int R>
-inline __attribute__((always_inline)) void prefetch(const void* data, int64_t ldw, int64_t at, int64_t end, int64_t bytes) {
-  constexpr int64_t kSize = size_of(T), kAhead = 8192 / R / kSize;
-  const int64_t ahead = at + kAhead, behind = ahead < end ? 0 : (R - 1) * ldw;
-  const char* from = static_cast<const char*>(data) + (ahead + behind) * kSize;
+struct Ahead {
+  static constexpr int64_t kSize = size_of(T), kElements = 8192 / R / kSize;
+  const char* data;
+  int64_t ldw, before_end, behind_end, end;  // distances where it lies in rows as many groups on, or one more
+  Ahead(const Rows& w, int64_t columns) : data(static_cast<const char*>(w.data)), ldw(w.ldw) {
+    const int64_t k = columns > 0 ? columns : 1;
+    before_end = kElements / k * R * ldw + kElements % k;
+    behind_end = before_end + R * ldw - k;
+    end = k - kElements % k;
+  }
+  // The `bytes` that begin with element i of row `row`.
+  inline __attribute__((always_inline)) void ask(int row, int64_t i, int64_t bytes) const {
+    const char* from = data + (row * ldw + i + (i < end ? before_end : behind_end)) * kSize;
 #pragma GCC unroll 4
-  for (int r = 0; r < R; ++r)
+    for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-    for (int64_t b = 0; b < bytes; b += 64) _mm_prefetch(from + r * ldw * kSize + b, _MM_HINT_T1);
-}
+      for (int64_t b = 0; b < bytes; b += 64) _mm_prefetch(from + r * ldw * kSize + b, _MM_HINT_T1);
+  }
+};
 
 // R rows of w from `row` against M rows of x, C chains each.
 template <Type T, int M, int R, int C>
-void dot_rows(const float* x, int64_t ldx, const Rows& w, int row, int64_t k, float* y) {
+void dot_rows(const float* x, int64_t ldx, const Rows& w, int row, int64_t k, const Ahead<T, R>& ahead, float* y) {
   __m512 acc[M][R][C];
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
@@ -56,7 +66,7 @@ void dot_rows(const float* x, int64_t ldx, const Rows& w, int row, int64_t k, fl
   const int64_t base = row * w.ldw;
   int64_t i = 0;
   for (; i + 16 * C <= k; i += 16 * C) {
-    prefetch<T, R>(w.data, w.ldw, base + i, base + k, 16 * C * size_of(T));
+    ahead.ask(row, i, 16 * C * size_of(T));
 #pragma GCC unroll 4
     for (int c = 0; c < C; ++c) {
       __m512 wr[R];
@@ -94,8 +104,11 @@ template <Type T, int M>
 void decode_rows(const float* x, int64_t ldx, const Rows& w, int64_t k, float* y) {
   constexpr int kR = M == 1 ? 1 : M <= 6 ? 4 : 2, kC = M == 1 ? 4 : 1;  // a single row of x: one stream is read fastest
   int row = 0;
-  for (; row + kR <= w.rows; row += kR) dot_rows<T, M, kR, kC>(x, ldx, w, row, k, y);
-  for (; row < w.rows; ++row) dot_rows<T, M, 1, kC>(x, ldx, w, row, k, y);
+  const Ahead<T, kR> ahead(w, k);
+  for (; row + kR <= w.rows; row += kR) dot_rows<T, M, kR, kC>(x, ldx, w, row, k, ahead, y);
+  if (row == w.rows) return;
+  const Ahead<T, 1> rest(w, k);
+  for (; row < w.rows; ++row) dot_rows<T, M, 1, kC>(x, ldx, w, row, k, rest, y);
 }
 
 using Decode = void (*)(const float*, int64_t, const Rows&, int64_t, float*);

@@ -77,6 +77,13 @@ void expect_product(const Weights& c, int64_t m, bool with_bias) {
 
 constexpr Type kTypes[] = {Type::f32, Type::bf16, Type::f16, Type::i8};
 
+TEST(Hgemm, WithoutColumnsTheBiasRemains) {
+  for_each_isa([] {
+    for (Type type : kTypes)
+      for (int64_t m : {1, 3, 9}) expect_product(Weights(20, 0, type), m, true);
+  });
+}
+
 TEST(Hgemm, MatmulAgreesWithDoublePrecisionForEveryTypeAndShape) {
   for_each_isa([] {
     for (Type type : kTypes)

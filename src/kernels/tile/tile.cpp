@@ -48,6 +48,11 @@ const Table& table() { return table_of(kScalar, kAvx2, kAvx512, kAvx512); }
 
 void run(const float* x, int64_t ldx, int64_t m, int64_t k, const Weights& w, const float* bias, float* y, int64_t ldy, int64_t n_begin,
          int64_t n_end) noexcept {
+  if (k <= 0) {
+    for (int64_t i = 0; i < m; ++i)
+      for (int64_t n = n_begin; n < n_end; ++n) y[i * ldy + n] = bias ? bias[n] : 0.0f;
+    return;
+  }
   if (const Tiles* t = tiles()) return run_tiles(*t, x, ldx, m, k, w, bias, y, ldy, n_begin, n_end);
   run_fma(x, ldx, m, k, w, bias, y + n_begin, ldy, n_begin, n_end);
 }
