@@ -53,6 +53,15 @@ struct Ahead {
   }
 };
 
+// The sums of the lanes of four.
+inline __attribute__((always_inline)) __m128 sums_of(__m512 a, __m512 b, __m512 c, __m512 d) {
+  const __m512d ab = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)));
+  const __m512d cd = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d)));
+  const __m512 all = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd)), _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd)));
+  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(all), _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(all), 1)));
+  return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+}
+
 // R rows of w from `row` against M rows of x, C chains each.
 template <Type T, int M, int R, int C>
 void dot_rows(const float* x, int64_t ldx, const Rows& w, int row, int64_t k, const Ahead<T, R>& ahead, float* y) {
@@ -90,14 +99,16 @@ void dot_rows(const float* x, int64_t ldx, const Rows& w, int row, int64_t k, co
     }
   }
 #pragma GCC unroll 8
-  for (int m = 0; m < M; ++m)
+  for (int m = 0; m < M; ++m) {
+    float* to = y + m * kRowBlock + row;
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
-      __m512 sum = acc[m][r][0];
 #pragma GCC unroll 4
-      for (int c = 1; c < C; ++c) sum = _mm512_add_ps(sum, acc[m][r][c]);
-      y[m * kRowBlock + row + r] = _mm512_reduce_add_ps(sum);
+      for (int c = 1; c < C; ++c) acc[m][r][0] = _mm512_add_ps(acc[m][r][0], acc[m][r][c]);
+      if constexpr (R != 4) to[r] = _mm512_reduce_add_ps(acc[m][r][0]);
     }
+    if constexpr (R == 4) _mm_storeu_ps(to, sums_of(acc[m][0][0], acc[m][1][0], acc[m][2][0], acc[m][3][0]));
+  }
 }
 
 template <Type T, int M>
