@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Makes tiny-vlm from nothing: world, tokenizer, random weights, training, scores on held-out questions.
 #   tools/examples/tiny-vlm/train.sh WORK [PARTS] [publish]     PYTHON: a python3 with Pillow; STATERA: the program
-# Runs of 2500 steps, one behind the other, in three stages: five on 120000 pictures, three on 240000 of another seed and with other shares (later.yaml),
-# and PARTS (at least 1) on 320000 of a third (last.yaml). The rate is constant but in the last run of each stage, where it falls to nothing.
+# Runs of 2500 steps, one behind the other, in four stages, each on a world of another seed with other shares (mixture.yaml, mixture-2.yaml, ...): five runs
+# on 120000 pictures, three on 240000, four on 320000, PARTS (at least 1) on 320000. The rate is constant but in the last run of each stage, where it
+# falls to nothing.
 # publish: copies model, questions and card into examples/tiny-vlm.
 # PRECISION=medium: products of bf16 (AVX512_BF16 or AMX only), 1.1 to 1.4 times as fast on Zen 4 and with AMX, slower on Xeons without.
 # WORK keeps everything; what is there already is not made again, and an interrupted training goes on.
@@ -10,7 +11,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../../.." && pwd)
 work=${1:?usage: train.sh WORK [PARTS] [publish]}
-parts=${2:-4}
+parts=${2:-3}
 publish=${3:-no}
 [[ $publish = no || $publish = publish ]] || { echo "train.sh: $publish: expected publish" >&2; exit 1; }
 [[ $parts =~ ^[1-9][0-9]*$ ]] || { echo "train.sh: $parts: expected a number of parts, at least 1" >&2; exit 1; }
@@ -44,18 +45,20 @@ stage() {  # FROM TO DATA FIRST LAST: the runs of the numbers FIRST to LAST
   part "$from" "$to" "$last" "$data" --schedule cosine --save-dtype bf16
 }
 
-pictures() {  # NAME COUNT SEED: a world of training pictures, with the shares of NAME.yaml
-  [ -e "$work/$1/validation.jsonl" ] ||
-    "$python" "$root/tools/examples/vlm_world.py" --out "$work/$1" --train "$2" --eval 0 --seed "$3" --mixture "$here/$1.yaml"
+pictures() {  # STAGE COUNT: a world of training pictures, with the seed and the shares of that stage
+  [ -e "$work/world-$1/validation.jsonl" ] ||
+    "$python" "$root/tools/examples/vlm_world.py" --out "$work/world-$1" --train "$2" --eval 0 --seed "$1" --mixture "$here/mixture-$1.yaml"
 }
 
 # Grids told whole come first: started on questions, the model kept to the commonest answers (README.md).
 train init grids world/grids.jsonl 1 --max-steps 1500 --lr 1.5e-3 --warmup-steps 50 --schedule constant
 stage grids first world 1 5
-pictures later 240000 2
-stage first second later 6 8
-pictures last 320000 3
-stage second tiny-vlm last 9 $((8 + parts))
+pictures 2 240000
+stage first second world-2 6 8
+pictures 3 320000
+stage second third world-3 9 12
+pictures 4 320000
+stage third tiny-vlm world-4 13 $((12 + parts))
 
 cp "$here/tasks.json" "$work/world/eval/"
 "$python" "$root/tools/examples/score.py" "$statera" "$work/tiny-vlm" "$work/world/eval" "$work/scores"
