@@ -4,6 +4,8 @@
 
 #include <immintrin.h>
 
+#include "kernels/hgemm/ahead.h"
+
 namespace statera::kernels::hgemm {
 namespace {
 
@@ -29,29 +31,6 @@ inline __attribute__((always_inline)) __m512 load(const void* data, int64_t at) 
   if constexpr (T == Type::f16) return _mm512_cvtph_ps(half);
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
-
-// What to ask for while R rows side by side are read, of k elements each: 8 KiB further on in the order in which they are read, behind their end
-// in the next R rows. Into the second-level cache: the first has too few lines on their way for the speed of memory.
-template <Type T, int R>
-struct Ahead {
-  static constexpr int64_t kSize = size_of(T), kElements = 8192 / R / kSize;
-  const char* data;
-  int64_t ldw, before_end, behind_end, end;  // distances where it lies in rows as many groups on, or one more
-  Ahead(const Rows& w, int64_t columns) : data(static_cast<const char*>(w.data)), ldw(w.ldw) {
-    const int64_t k = columns > 0 ? columns : 1;
-    before_end = kElements / k * R * ldw + kElements % k;
-    behind_end = before_end + R * ldw - k;
-    end = k - kElements % k;
-  }
-  // The `bytes` that begin with element i of row `row`.
-  inline __attribute__((always_inline)) void ask(int row, int64_t i, int64_t bytes) const {
-    const char* from = data + (row * ldw + i + (i < end ? before_end : behind_end)) * kSize;
-#pragma GCC unroll 4
-    for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-      for (int64_t b = 0; b < bytes; b += 64) _mm_prefetch(from + r * ldw * kSize + b, _MM_HINT_T1);
-  }
-};
 
 // The sums of the lanes of four.
 inline __attribute__((always_inline)) __m128 sums_of(__m512 a, __m512 b, __m512 c, __m512 d) {

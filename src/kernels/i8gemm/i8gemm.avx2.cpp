@@ -207,7 +207,10 @@ STATERA_INLINE void sum_bytes(const uint32_t* words, const int8_t* q, int64_t wi
     for (int r = 0; r < R; ++r) {
       const __m256i x = _mm256_set1_epi32(four(q + 4 * r)), xe = low(x), xo = high(x);
 #pragma GCC unroll 2
-      for (int h = 0; h < H; ++h) acc[r][h] = _mm256_add_epi32(acc[r][h], _mm256_add_epi32(_mm256_madd_epi16(even[h], xe), _mm256_madd_epi16(odd[h], xo)));
+      for (int h = 0; h < H; ++h) {
+        const __m256i both = _mm256_add_epi32(_mm256_madd_epi16(even[h], xe), _mm256_madd_epi16(odd[h], xo));
+        acc[r][h] = _mm256_add_epi32(acc[r][h], both);
+      }
     }
   }
 }

@@ -264,7 +264,7 @@ Rows tiles_of(int64_t m, int64_t k, int64_t segment) {
 
 Rows rows_of(int64_t m, int64_t k, int64_t segment) {
   Rows r = tiles_of(m, k, segment);
-  const bool decode = in_use().table->decode;
+  const bool decode = in_use().table->decode != nullptr;
   if (m > (decode && !micro_for(r) ? kMostDecodeRows : kMaxDecodeRows)) return r;
   const int64_t groups = std::max<int64_t>(1, (m + kMaxDecodeRows - 1) / kMaxDecodeRows);
   r.width = static_cast<int>(std::max<int64_t>(1, (m + groups - 1) / groups));

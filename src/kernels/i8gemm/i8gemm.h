@@ -64,8 +64,8 @@ using Codes = int8_t[kAtOnce][kMaxSegment + 64];
 void lay(const Codes& codes, int rows, int64_t count, const Rows& out, int64_t row, int64_t k) noexcept;
 
 // y[m][n] = sum over segments of (sum_k q[m][k] (code[n][k] - zero[n][g])) * x_scale * scale[n][g], + bias[n]; for m in [0, M), the rows
-// that rows_of() was told of or the first of them, and n in [n_begin, n_end): n_begin a multiple of kRowBlock, n_end too or N. x.segment = segment_of(w, groups of
-// x), x.k = w.k. bias may be null. An element does not depend on the range nor, without bias, on M.
+// that rows_of() was told of or the first of them, and n in [n_begin, n_end): n_begin a multiple of kRowBlock, n_end too or N.
+// x.segment = segment_of(w, groups of x), x.k = w.k. bias may be null. An element does not depend on the range nor, without bias, on M.
 void matmul(const Rows& x, int64_t m, const void* packed, const qgemm::Spec& w, const float* bias, float* y, int64_t ldy, int64_t n_begin,
             int64_t n_end) noexcept;
 
