@@ -3,7 +3,7 @@
 #   tools/examples/tiny-vlm/train.sh WORK [PARTS] [publish]     PYTHON: a python3 with Pillow; STATERA: the program
 # Runs of 2500 steps, one behind the other, in four stages, each on a world of another seed with other shares (mixture.yaml, mixture-2.yaml, ...): five runs
 # on 120000 pictures, three on 240000, four on 320000, PARTS (at least 1) on 320000. The rate is constant but in the last run of each stage, where it
-# falls to nothing.
+# falls to nothing. The model is what lies at four fifths of the way from the third stage's to the fourth's.
 # publish: copies model, questions and card into examples/tiny-vlm.
 # PRECISION=medium: products of bf16 (AVX512_BF16 or AMX only), 1.1 to 1.4 times as fast on Zen 4 and with AMX, slower on Xeons without.
 # WORK keeps everything; what is there already is not made again, and an interrupted training goes on.
@@ -58,7 +58,8 @@ stage first second world-2 6 8
 pictures 3 320000
 stage second third world-3 9 12
 pictures 4 320000
-stage third tiny-vlm world-4 13 $((12 + parts))
+stage third fourth world-4 13 $((12 + parts))
+[ -e "$work/tiny-vlm/config.json" ] || "$python" "$root/tools/examples/average.py" "$work/third" "$work/fourth" "$work/tiny-vlm" --share 0.8
 
 cp "$here/tasks.json" "$work/world/eval/"
 "$python" "$root/tools/examples/score.py" "$statera" "$work/tiny-vlm" "$work/world/eval" "$work/scores"
