@@ -133,12 +133,7 @@ void over_stretches(const i8::Rows& x, int64_t T, F&& f) {
   const int64_t each = i8::rows_at_once(x, T);
   for (int64_t first = 0, count; first < T; first += count) {
     count = std::min(each, T - first);
-    i8::Rows rows = x;
-    rows.q += first * x.stride;
-    rows.scale += first * x.segments;
-    rows.minus_sum += first * x.segments;
-    rows.padded -= first;
-    f(first, rows, count);
+    f(first, i8::rows_from(x, first), count);
   }
 }
 

@@ -67,6 +67,8 @@ def main():
     ap.add_argument("out", type=Path)
     ap.add_argument("--share", type=float, default=0.5, help="of B, 0 to 1")
     args = ap.parse_args()
+    if not 0 <= args.share <= 1:
+        ap.error(f"--share {args.share}: expected 0 to 1")
     average(args.a, args.b, args.out, args.share)
 
 

@@ -1,5 +1,5 @@
-// What decoding asks for before use, once for AVX2 and AVX-512: weights into the second-level cache, since the first has too few lines on their
-// way for the speed of memory.
+// What decoding asks for before use, once for AVX2 and AVX-512: weights into the second-level cache, since into the first they come half as fast
+// (Zen 4, docs/performance.md).
 #pragma once
 
 #include <immintrin.h>

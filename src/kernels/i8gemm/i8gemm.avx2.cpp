@@ -12,8 +12,8 @@ namespace {
 using qgemm::Layout;
 using qgemm::ScaleType;
 
-constexpr int kRows = 4;        // of x at once
-constexpr int kAhead = 2048;    // bytes of codes that decoding asks for, into the second-level cache, before use
+constexpr int kRows = 4;      // of x at once
+constexpr int kAhead = 2048;  // bytes of codes that decoding asks for, into the second-level cache, before use
 
 // Field stream to bytes, eight rows at a time: of the word window that holds four fields, each field is moved to its byte.
 template <int B>
@@ -31,30 +31,38 @@ STATERA_INLINE __m256i quad(const uint32_t* words, int t, __m256i centre) {
   return _mm256_xor_si256(out, centre);  // two's complement to code: the highest bit turned
 }
 
+// What turns stored bytes into codes: the highest bit of each field.
 template <int B>
-void unpack_bits(const Layout& l, const uint8_t* block, int64_t unit, int64_t units, uint8_t* codes) {
-  const __m256i centre = _mm256_set1_epi8(static_cast<char>(l.centre));
-  const auto* words = reinterpret_cast<const uint32_t*>(block) + unit * B * kRowBlock;
-  for (int64_t u = 0; u < units; ++u, words += B * kRowBlock, codes += 512)
+STATERA_INLINE __m256i flip_of(const Layout& l) { return _mm256_set1_epi8(static_cast<char>(B == 4 ? l.centre * 17 : l.centre)); }
+
+// The eight quads of a unit for eight rows, one after the other: f(t, codes) with t a constant. 4 bits: bytes of even and odd k interleaved give
+// eight k a row, of which the two quads are taken.
+template <int B, class F>
+STATERA_INLINE void each_quad(const uint32_t* words, __m256i flip, F f) {
+  if constexpr (B == 4) {
+    const __m256i mask = _mm256_set1_epi8(15);
+#pragma GCC unroll 4
+    for (int w = 0; w < 4; ++w) {
+      const __m256i v = _mm256_xor_si256(load(words + w * kRowBlock), flip);
+      const __m256i even = _mm256_and_si256(v, mask), odd = _mm256_and_si256(_mm256_srli_epi16(v, 4), mask);
+      const __m256 a = _mm256_castsi256_ps(_mm256_unpacklo_epi8(even, odd)), b = _mm256_castsi256_ps(_mm256_unpackhi_epi8(even, odd));
+      f(2 * w, _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0x88)));
+      f(2 * w + 1, _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0xdd)));
+    }
+  } else {
 #pragma GCC unroll 8
-    for (int t = 0; t < 8; ++t)
-#pragma GCC unroll 2
-      for (int half = 0; half < 2; ++half) store(codes + t * 64 + half * 32, quad<B>(words + half * 8, t, centre));
+    for (int t = 0; t < 8; ++t) f(t, quad<B>(words, t, flip));
+  }
 }
 
-// 4 bits: bytes of even and odd k interleaved give eight k a row, of which the two quads are taken.
-template <>
-void unpack_bits<4>(const Layout& l, const uint8_t* block, int64_t unit, int64_t units, uint8_t* codes) {
-  const __m256i flip = _mm256_set1_epi8(static_cast<char>(l.centre * 17)), mask = _mm256_set1_epi8(15);
-  const auto* words = reinterpret_cast<const uint32_t*>(block) + unit * 4 * kRowBlock;
-  for (int64_t i = 0; i < units * 8; ++i, words += 8) {  // eight rows of one word
-    const __m256i v = _mm256_xor_si256(load(words), flip);
-    const __m256i even = _mm256_and_si256(v, mask), odd = _mm256_and_si256(_mm256_srli_epi16(v, 4), mask);
-    const __m256 a = _mm256_castsi256_ps(_mm256_unpacklo_epi8(even, odd)), b = _mm256_castsi256_ps(_mm256_unpackhi_epi8(even, odd));
-    uint8_t* to = codes + i / 2 * 128 + i % 2 * 32;
-    store(to, _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0x88)));
-    store(to + 64, _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0xdd)));
-  }
+template <int B>
+void unpack_bits(const Layout& l, const uint8_t* block, int64_t unit, int64_t units, uint8_t* codes) {
+  const __m256i flip = flip_of<B>(l);
+  const auto* words = reinterpret_cast<const uint32_t*>(block) + unit * B * kRowBlock;
+  for (int64_t u = 0; u < units; ++u, words += B * kRowBlock, codes += 512)
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half)
+      each_quad<B>(words + half * 8, flip, [&](int t, __m256i quad) __attribute__((always_inline)) { store(codes + t * 64 + half * 32, quad); });
 }
 
 void unpack(const Layout& l, const uint8_t* block, int64_t unit, int64_t units, uint8_t* codes) noexcept {
@@ -146,25 +154,6 @@ void micro(const Strip& w, const Tile& x, const float* init, int64_t ld_init, fl
   micro_of<kRows, products>(w, x, init, ld_init, y, ldy);
 }
 
-// The eight quads of a unit for eight rows, one after the other: f(t, codes) with t a constant.
-template <int B, class F>
-STATERA_INLINE void each_quad(const uint32_t* words, __m256i flip, F f) {
-  if constexpr (B == 4) {
-    const __m256i mask = _mm256_set1_epi8(15);
-#pragma GCC unroll 4
-    for (int w = 0; w < 4; ++w) {
-      const __m256i v = _mm256_xor_si256(load(words + w * kRowBlock), flip);
-      const __m256i even = _mm256_and_si256(v, mask), odd = _mm256_and_si256(_mm256_srli_epi16(v, 4), mask);
-      const __m256 a = _mm256_castsi256_ps(_mm256_unpacklo_epi8(even, odd)), b = _mm256_castsi256_ps(_mm256_unpackhi_epi8(even, odd));
-      f(2 * w, _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0x88)));
-      f(2 * w + 1, _mm256_castps_si256(_mm256_shuffle_ps(a, b, 0xdd)));
-    }
-  } else {
-#pragma GCC unroll 8
-    for (int t = 0; t < 8; ++t) f(t, quad<B>(words, t, flip));
-  }
-}
-
 // The sums of a segment of `units` for R rows of x, 4 * width bytes a quad, and 8 H rows of W; sums of pairs are collected in 16 bits as long as
 // they fit.
 template <int B, int R, int H>
@@ -219,7 +208,7 @@ STATERA_INLINE void sum_bytes(const uint32_t* words, const int8_t* q, int64_t wi
 template <int B, int R, int H>
 void decode_rows(const Layout& l, const uint8_t* block, int half, const Rows& x, int from, float* y) {
   const auto* words = reinterpret_cast<const uint32_t*>(block) + 8 * half;
-  const __m256i flip = _mm256_set1_epi8(static_cast<char>(B == 4 ? l.centre * 17 : l.centre));
+  const __m256i flip = flip_of<B>(l);
   const int8_t* q = x.q + 4 * from;
   const int64_t units = x.segment / 32;
   __m256 total[R][H];

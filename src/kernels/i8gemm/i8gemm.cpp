@@ -157,11 +157,7 @@ struct Product {
     for (int64_t n = n_begin; n < n_end; n += kColumns) {
       const int64_t columns = std::min(kColumns, n_end - n);
       for (int64_t first = 0; first < m; first += x.width) {
-        Rows group = x;
-        group.q += first * x.stride;
-        group.scale += first * x.segments;
-        group.minus_sum += first * x.segments;
-        t.decode(l, block(n), columns > kRowBlock ? 2 : 1, group, x.width, out);
+        t.decode(l, block(n), columns > kRowBlock ? 2 : 1, rows_from(x, first), x.width, out);
         for (int64_t r = first; r < std::min(m, first + x.width); ++r)
           for (int64_t c = 0; c < columns; ++c) y[r * ldy + n + c] = out[(r - first) * kColumns + c] + (bias ? bias[n + c] : 0.0f);
       }
@@ -271,6 +267,15 @@ Rows rows_of(int64_t m, int64_t k, int64_t segment) {
   r.together = 4;
   r.decode = decode;
   r.padded = round_up(m, r.width);
+  return r;
+}
+
+Rows rows_from(const Rows& x, int64_t first) {
+  Rows r = x;
+  r.q += first * x.stride;
+  r.scale += first * x.segments;
+  r.minus_sum += first * x.segments;
+  r.padded -= first;
   return r;
 }
 

@@ -45,6 +45,8 @@ struct Rows {
 // All but the pointers, whose memory is the caller's; as the active set wants it, which must not change before matmul().
 Rows rows_of(int64_t m, int64_t k, int64_t segment);
 Rows tiles_of(int64_t m, int64_t k, int64_t segment);  // the same for those who call micro() themselves
+// Those from row `first` on, a multiple of width.
+Rows rows_from(const Rows& x, int64_t first);
 // How many of m such rows matmul() takes at a time, a multiple of width: W is read and unpacked once for them.
 int64_t rows_at_once(const Rows& x, int64_t m);
 
