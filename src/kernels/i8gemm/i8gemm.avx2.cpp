@@ -1,10 +1,10 @@
 // Codes below 128: bytes multiplied and added in pairs, which cannot saturate, then collected in 16 bits for as many steps as codes of that
-// size allow. Larger codes: widened to 16 bits first. A register holds eight rows of W by four k. Specification: i8gemm.scalar.cpp.
+// size allow. Larger codes: their lower and upper four bits so, one after the other. A register holds eight rows of W by four k. Specification: i8gemm.scalar.cpp.
 #include "kernels/i8gemm/i8gemm.h"
 
 #include <immintrin.h>
 
-#include "kernels/i8gemm/micro256.h"
+#include "kernels/i8gemm/vectors256.h"
 
 namespace statera::kernels::i8gemm {
 namespace {
@@ -88,118 +88,191 @@ void group(const Layout& l, const uint8_t* block, int64_t g, float* scale, int32
   }
 }
 
-// sums[r][0..16) = codes * x over k for R rows; a step of k lies `step` bytes after the one before. `steps` of them fit 16 bits.
-template <int R>
-void narrow(const uint8_t* codes, const int8_t* x, int64_t step, int64_t k, int steps, int32_t (*sums)[kRowBlock]) {
+// How many products of pairs with codes up to `most` 16 bits hold, of 8, 4, 2 or 1, which divide the quads of any k; 0: codes so large that the
+// two halves of them are multiplied apart, eight products of each at a time.
+constexpr int together(int most) { return most <= 15 ? 8 : most <= 31 ? 4 : most <= 63 ? 2 : most <= 127 ? 1 : 0; }
+
+// To the next quad of x; what GCC cannot see through, or it works out the places of all quads ahead, which are more than there are registers.
+STATERA_INLINE const int8_t* next(const int8_t* x, int64_t step) {
+  x += step;
+  __asm__("" : "+r"(x));
+  return x;
+}
+
+// A sum that is there now: GCC would put additions off to the end and keep every product until then.
+STATERA_INLINE __m256i now(__m256i v) {
+  __asm__("" : "+x"(v));
+  return v;
+}
+
+// sums[r][h] += codes * x over k, R rows of x of which the next quad lies `step` bytes further, two vectors of eight rows of W; S = together() of them.
+// A function of its own, so that sums of pairs have the registers.
+template <int R, int S>
+__attribute__((noinline)) void narrow(const uint8_t* codes, const int8_t* x, int64_t step, int64_t k, __m256i (*sums)[2]) {
   const __m256i ones = _mm256_set1_epi16(1);
-  __m256i acc[R][2];
-  for (int r = 0; r < R; ++r)
-    for (int h = 0; h < 2; ++h) store(sums[r] + 8 * h, _mm256_setzero_si256());
-  for (int64_t i = 0; i < k / 4;) {
-    const int64_t stop = i + steps < k / 4 ? i + steps : k / 4;
-#pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) acc[r][0] = acc[r][1] = _mm256_setzero_si256();
-    for (; i < stop; ++i) {
-      const __m256i low = load(codes + i * 64), high = load(codes + i * 64 + 32);
+  for (const uint8_t* end = codes + k * kRowBlock; codes != end; codes += 64 * S) {
+    __m256i pairs[R][2];
+#pragma GCC unroll 8
+    for (int s = 0; s < S; ++s, x = next(x, step)) {
+      const __m256i low = load(codes + 64 * s), high = load(codes + 64 * s + 32);
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r) {
-        const __m256i xr = _mm256_set1_epi32(four(x + i * step + 4 * r));
-        acc[r][0] = _mm256_add_epi16(acc[r][0], _mm256_maddubs_epi16(low, xr));
-        acc[r][1] = _mm256_add_epi16(acc[r][1], _mm256_maddubs_epi16(high, xr));
+        const __m256i xr = _mm256_set1_epi32(four(x + 4 * r));
+        const __m256i a = _mm256_maddubs_epi16(low, xr), b = _mm256_maddubs_epi16(high, xr);
+        pairs[r][0] = now(s == 0 ? a : _mm256_add_epi16(pairs[r][0], a));
+        pairs[r][1] = now(s == 0 ? b : _mm256_add_epi16(pairs[r][1], b));
       }
     }
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 2
-      for (int h = 0; h < 2; ++h) store(sums[r] + 8 * h, _mm256_add_epi32(load(sums[r] + 8 * h), _mm256_madd_epi16(acc[r][h], ones)));
+      for (int h = 0; h < 2; ++h) sums[r][h] = _mm256_add_epi32(sums[r][h], _mm256_madd_epi16(pairs[r][h], ones));
   }
 }
 
-// The same for codes of any size.
+// Both halves of codes of 8 bits.
+struct Halves {
+  __m256i low, high;
+};
+STATERA_INLINE Halves halves(__m256i codes) {
+  const __m256i mask = _mm256_set1_epi8(15);
+  return {_mm256_and_si256(codes, mask), _mm256_and_si256(_mm256_srli_epi16(codes, 4), mask)};
+}
+STATERA_INLINE __m256i joined(__m256i low, __m256i high) {
+  return _mm256_add_epi32(_mm256_madd_epi16(low, _mm256_set1_epi16(1)), _mm256_madd_epi16(high, _mm256_set1_epi16(16)));
+}
+
 template <int R>
-void wide(const uint8_t* codes, const int8_t* x, int64_t step, int64_t k, int32_t (*sums)[kRowBlock]) {
-  __m256i acc[R][4];
-#pragma GCC unroll 2
-  for (int r = 0; r < R; ++r)
+__attribute__((noinline)) void wide(const uint8_t* codes, const int8_t* x, int64_t step, int64_t k, __m256i (*sums)[2]) {
+  const uint8_t* end = codes + k * kRowBlock;
+  for (int h = 0; h < 2; ++h) {
+    const int8_t* xh = x;
+    for (const uint8_t* c = codes + 32 * h; c < end; c += 64 * 8) {
+      __m256i low[R], high[R];
+#pragma GCC unroll 8
+      for (int s = 0; s < 8; ++s, xh = next(xh, step)) {
+        const Halves w = halves(load(c + 64 * s));
 #pragma GCC unroll 4
-    for (int q = 0; q < 4; ++q) acc[r][q] = _mm256_setzero_si256();
-  for (int64_t i = 0; i < k / 4; ++i) {
-    __m256i xr[R];
-#pragma GCC unroll 2
-    for (int r = 0; r < R; ++r) xr[r] = _mm256_cvtepi8_epi16(_mm_set1_epi32(four(x + i * step + 4 * r)));
+        for (int r = 0; r < R; ++r) {
+          const __m256i xr = _mm256_set1_epi32(four(xh + 4 * r));
+          const __m256i a = _mm256_maddubs_epi16(w.low, xr), b = _mm256_maddubs_epi16(w.high, xr);
+          low[r] = now(s == 0 ? a : _mm256_add_epi16(low[r], a));
+          high[r] = now(s == 0 ? b : _mm256_add_epi16(high[r], b));
+        }
+      }
 #pragma GCC unroll 4
-    for (int q = 0; q < 4; ++q) {
-      const __m256i w = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + i * 64 + 16 * q)));
-#pragma GCC unroll 2
-      for (int r = 0; r < R; ++r) acc[r][q] = _mm256_add_epi32(acc[r][q], _mm256_madd_epi16(w, xr[r]));
+      for (int r = 0; r < R; ++r) sums[r][h] = _mm256_add_epi32(sums[r][h], joined(low[r], high[r]));
     }
   }
-  for (int r = 0; r < R; ++r)
-    for (int q = 0; q < 4; q += 2)  // lanes after hadd: rows 0 1 4 5 | 2 3 6 7 of these eight
-      store(sums[r] + 4 * q, _mm256_permute4x64_epi64(_mm256_hadd_epi32(acc[r][q], acc[r][q + 1]), _MM_SHUFFLE(3, 1, 2, 0)));
 }
 
-void products(const Strip& w, const uint8_t* codes, const int8_t* x, int64_t step, int rows, int64_t k, int32_t (*sums)[kRowBlock]) {
-  if (w.max_code > 127) {
-    for (int r = 0; r < rows; r += 2) (rows - r > 1 ? wide<2> : wide<1>)(codes, x + 4 * r, step, k, sums + r);
-    return;
+// Either.
+using Sum = void (*)(const uint8_t*, const int8_t*, int64_t, int64_t, __m256i (*)[2]);
+// What a segment of 16 rows of W adds to R rows of y.
+struct Segment {
+  Sum sum;
+  const uint8_t* codes;
+  int64_t k;
+  __m256 scale[2];
+  __m256i zero[2];
+  bool zeros;  // else every zero point is centre
+  int32_t centre;
+};
+
+// Rows of x from `from` on and their totals.
+template <int R>
+void add_rows(const Segment& w, const Tile& x, int from, const int8_t* q, int64_t s, __m256 (*total)[2]) {
+  const int32_t* minus_sum = x.minus_sum + from * x.segments + s;
+  const float* scale = x.scale + from * x.segments + s;
+  __m256i sums[R][2];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) {
+    const int32_t m = minus_sum[r * x.segments];
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; ++h)
+      sums[r][h] = w.zeros ? _mm256_mullo_epi32(w.zero[h], _mm256_set1_epi32(m)) : _mm256_set1_epi32(w.centre * m);
   }
-  const int steps = 32767 / (256 * w.max_code);
-  using Narrow = void (*)(const uint8_t*, const int8_t*, int64_t, int64_t, int, int32_t(*)[kRowBlock]);
-  static constexpr Narrow kByRows[] = {nullptr, narrow<1>, narrow<2>, narrow<3>, narrow<4>};
-  kByRows[rows](codes, x, step, k, steps, sums);
+  w.sum(w.codes, q + 4 * from, 4 * x.rows, w.k, sums);
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) {
+    const __m256 xs = _mm256_broadcast_ss(scale + r * x.segments);
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; ++h)
+      total[from + r][h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[r][h]), _mm256_mul_ps(w.scale[h], xs), total[from + r][h]);
+  }
 }
 
+template <int R>
+Sum sum_of(int max_code) {
+  switch (together(max_code)) {
+    case 8: return narrow<R, 8>;
+    case 4: return narrow<R, 4>;
+    case 2: return narrow<R, 2>;
+    case 1: return narrow<R, 1>;
+    default: return wide<R>;
+  }
+}
+
+// Codes of a segment stay in the first-level cache while the rows of the tile pass.
 void micro(const Strip& w, const Tile& x, const float* init, int64_t ld_init, float* y, int64_t ldy) noexcept {
-  micro_of<kRows, products>(w, x, init, ld_init, y, ldy);
+  using Add = void (*)(const Segment&, const Tile&, int, const int8_t*, int64_t, __m256 (*)[2]);
+  static constexpr Add kAdd[] = {nullptr, add_rows<1>, add_rows<2>, add_rows<3>, add_rows<4>};
+  const Sum sums[] = {nullptr, sum_of<1>(w.max_code), sum_of<2>(w.max_code), sum_of<3>(w.max_code), sum_of<4>(w.max_code)};
+  const int turns = (x.rows + kRows - 1) / kRows, share = (x.rows + turns - 1) / turns;
+  __m256 total[kLongTileRows][2];
+  for (int b = 0; b < w.blocks; ++b, init += kRowBlock, y += kRowBlock) {
+    for (int r = 0; r < x.rows; ++r)
+      for (int h = 0; h < 2; ++h) total[r][h] = _mm256_loadu_ps(init + r * ld_init + 8 * h);
+    const int8_t* q = x.q;
+    Segment part{nullptr, w.codes + b * w.block_bytes, w.segment, {}, {}, w.zero != nullptr, w.centre};
+    for (int64_t k = 0, s = 0; k < w.k; k += w.segment, ++s, part.codes += w.segment * kRowBlock, q += w.segment * x.rows) {
+      if (w.k - k < w.segment) part.k = w.k - k;
+      for (int h = 0; h < 2; ++h) {
+        const int64_t at = (s * kBlocks + b) * kRowBlock + 8 * h;
+        part.scale[h] = _mm256_loadu_ps(w.scale + at);
+        if (w.zero) part.zero[h] = load(w.zero + at);
+      }
+      for (int r = 0, rows; r < x.rows; r += rows) {
+        rows = x.rows - r < share ? x.rows - r : share;
+        part.sum = sums[rows];
+        kAdd[rows](part, x, r, q, s, total);
+      }
+    }
+    for (int r = 0; r < x.rows; ++r)
+      for (int h = 0; h < 2; ++h) _mm256_storeu_ps(y + r * ldy + 8 * h, total[r][h]);
+  }
 }
 
-// The sums of a segment of `units` for R rows of x, 4 * width bytes a quad, and 8 H rows of W; sums of pairs are collected in 16 bits as long as
-// they fit.
+// The sums of a segment of `units` for R rows of x, 4 * width bytes a quad, and 8 H rows of W.
 template <int B, int R, int H>
 STATERA_INLINE void sum_units(const uint32_t* words, const int8_t* q, int64_t width, int64_t units, __m256i flip, __m256i (&acc)[R][H]) {
-  constexpr int kTogether = B <= 4 ? 8 : B == 5 ? 4 : 2;  // quads: each adds up to 2 * 128 (2^B - 1)
+  constexpr int kTogether = together((1 << B) - 1);
   const __m256i ones = _mm256_set1_epi16(1);
   for (int64_t u = 0; u < units; ++u, words += B * kRowBlock, q += 32 * width) {
 #pragma GCC unroll 8
     for (int b = 0; b < B; ++b) _mm_prefetch(reinterpret_cast<const char*>(words) + 64 * b + kAhead, _MM_HINT_T1);
 #pragma GCC unroll 2
     for (int h = 0; h < H; ++h) {
-      __m256i pairs[R];
+      __m256i pairs[R], high[R];
+      const int8_t* x = q;
       each_quad<B>(words + 8 * h, flip, [&](int t, __m256i codes) __attribute__((always_inline)) {
+        const Halves both = B == 8 ? halves(codes) : Halves{codes, codes};
 #pragma GCC unroll 4
         for (int r = 0; r < R; ++r) {
-          const __m256i p = _mm256_maddubs_epi16(codes, _mm256_set1_epi32(four(q + 4 * (t * width + r))));
-          pairs[r] = t % kTogether == 0 ? p : _mm256_add_epi16(pairs[r], p);
-          if (t % kTogether == kTogether - 1) acc[r][h] = _mm256_add_epi32(acc[r][h], _mm256_madd_epi16(pairs[r], ones));
+          const __m256i xr = _mm256_set1_epi32(four(x + 4 * r));
+          const __m256i p = _mm256_maddubs_epi16(both.low, xr);
+          if constexpr (B == 8) {
+            const __m256i p_high = _mm256_maddubs_epi16(both.high, xr);
+            pairs[r] = now(t == 0 ? p : _mm256_add_epi16(pairs[r], p));
+            high[r] = now(t == 0 ? p_high : _mm256_add_epi16(high[r], p_high));
+            if (t == 7) acc[r][h] = _mm256_add_epi32(acc[r][h], joined(pairs[r], high[r]));
+          } else {
+            pairs[r] = now(t % kTogether == 0 ? p : _mm256_add_epi16(pairs[r], p));
+            if (t % kTogether == kTogether - 1) acc[r][h] = _mm256_add_epi32(acc[r][h], _mm256_madd_epi16(pairs[r], ones));
+          }
         }
+        x = next(x, 4 * width);
       });
-    }
-  }
-}
-
-// Codes of 8 bits as they are stored, less the centre, widened to 16.
-template <int R, int H>
-STATERA_INLINE void sum_bytes(const uint32_t* words, const int8_t* q, int64_t width, int64_t units, __m256i (&acc)[R][H]) {
-  const auto low = [](__m256i v) { return _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8); };
-  const auto high = [](__m256i v) { return _mm256_srai_epi16(v, 8); };
-  for (int64_t t = 0; t < 8 * units; ++t, words += kRowBlock, q += 4 * width) {
-    _mm_prefetch(reinterpret_cast<const char*>(words) + kAhead, _MM_HINT_T1);
-    __m256i even[H], odd[H];
-#pragma GCC unroll 2
-    for (int h = 0; h < H; ++h) {
-      const __m256i v = load(words + 8 * h);
-      even[h] = low(v);
-      odd[h] = high(v);
-    }
-#pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) {
-      const __m256i x = _mm256_set1_epi32(four(q + 4 * r)), xe = low(x), xo = high(x);
-#pragma GCC unroll 2
-      for (int h = 0; h < H; ++h) {
-        const __m256i both = _mm256_add_epi32(_mm256_madd_epi16(even[h], xe), _mm256_madd_epi16(odd[h], xo));
-        acc[r][h] = _mm256_add_epi32(acc[r][h], both);
-      }
     }
   }
 }
@@ -225,13 +298,11 @@ void decode_rows(const Layout& l, const uint8_t* block, int half, const Rows& x,
     __m256i acc[R][H];
 #pragma GCC unroll 2
     for (int h = 0; h < H; ++h) {
-      __m256i z = l.zeros ? load(zero + 8 * (half + h)) : _mm256_set1_epi32(l.centre);
-      if constexpr (B == 8) z = _mm256_sub_epi32(z, _mm256_set1_epi32(l.centre));
+      const __m256i z = l.zeros ? load(zero + 8 * (half + h)) : _mm256_set1_epi32(l.centre);
 #pragma GCC unroll 4
       for (int r = 0; r < R; ++r) acc[r][h] = _mm256_mullo_epi32(z, _mm256_set1_epi32(x.minus_sum[(from + r) * x.segments + s]));
     }
-    if constexpr (B == 8) sum_bytes(words, q, x.width, here, acc);
-    else sum_units<B>(words, q, x.width, here, flip, acc);
+    sum_units<B>(words, q, x.width, here, flip, acc);
     words += here * B * kRowBlock;
     q += here * 32 * x.width;
 #pragma GCC unroll 4

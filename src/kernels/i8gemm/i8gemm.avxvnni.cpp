@@ -4,7 +4,7 @@
 
 #include <immintrin.h>
 
-#include "kernels/i8gemm/micro256.h"
+#include "kernels/i8gemm/vectors256.h"
 
 namespace statera::kernels::i8gemm {
 namespace {
@@ -41,9 +41,9 @@ __attribute__((noinline)) void dots(const uint8_t* codes, const int8_t* x, int64
       for (int h = 0; h < 2; ++h) store(sums[c * R + r] + 8 * h, acc[c][r][h]);
 }
 
-// k is a multiple of 32, so that chains are equally long.
-STATERA_INLINE void products(const Strip&, const uint8_t* codes, const int8_t* x, int64_t step, int rows, int64_t k,
-                             int32_t (*sums)[kRowBlock]) {
+// sums[r][0..16) = codes * x over k, where four k of x lie `step` bytes after the four before. k is a multiple of 32, so that chains are equally
+// long.
+STATERA_INLINE void products(const uint8_t* codes, const int8_t* x, int64_t step, int rows, int64_t k, int32_t (*sums)[kRowBlock]) {
   struct ByRows {
     void (*dots)(const uint8_t*, const int8_t*, int64_t, int64_t, int32_t (*)[kRowBlock]);
     int chains;
@@ -55,8 +55,32 @@ STATERA_INLINE void products(const Strip&, const uint8_t* codes, const int8_t* x
     for (int h = 0; h < 2; ++h) store(sums[i % rows] + 8 * h, _mm256_add_epi32(load(sums[i % rows] + 8 * h), load(sums[i] + 8 * h)));
 }
 
+// Sums of segments meet in f32, times both scales.
 void micro(const Strip& w, const Tile& x, const float* init, int64_t ld_init, float* y, int64_t ldy) noexcept {
-  micro_of<kRows, products>(w, x, init, ld_init, y, ldy);
+  alignas(32) int32_t sums[kRows][kRowBlock];
+  const int turns = (x.rows + kRows - 1) / kRows, share = (x.rows + turns - 1) / turns;
+  for (int r0 = 0; r0 < x.rows; r0 += share)
+    for (int b = 0; b < w.blocks; ++b) {
+      const int rows = x.rows - r0 < share ? x.rows - r0 : share;
+      __m256 total[kRows][2];
+      for (int r = 0; r < rows; ++r)
+        for (int h = 0; h < 2; ++h) total[r][h] = _mm256_loadu_ps(init + (r0 + r) * ld_init + b * kRowBlock + 8 * h);
+      for (int64_t k = 0, s = 0; k < w.k; k += w.segment, ++s) {
+        const int64_t count = w.k - k < w.segment ? w.k - k : w.segment, at = (s * kBlocks + b) * kRowBlock;
+        products(w.codes + b * w.block_bytes + k * kRowBlock, x.q + k * x.rows + 4 * r0, 4 * x.rows, rows, count, sums);
+        for (int r = 0; r < rows; ++r) {
+          const int64_t from = (r0 + r) * x.segments + s;
+          for (int h = 0; h < 2; ++h) {
+            const __m256i zero = w.zero ? load(w.zero + at + 8 * h) : _mm256_set1_epi32(w.centre);
+            const __m256i sum = _mm256_add_epi32(load(sums[r] + 8 * h), _mm256_mullo_epi32(zero, _mm256_set1_epi32(x.minus_sum[from])));
+            const __m256 scale = _mm256_mul_ps(_mm256_loadu_ps(w.scale + at + 8 * h), _mm256_set1_ps(x.scale[from]));
+            total[r][h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), scale, total[r][h]);
+          }
+        }
+      }
+      for (int r = 0; r < rows; ++r)
+        for (int h = 0; h < 2; ++h) _mm256_storeu_ps(y + (r0 + r) * ldy + b * kRowBlock + 8 * h, total[r][h]);
+    }
 }
 
 }  // namespace

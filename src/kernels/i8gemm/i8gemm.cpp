@@ -24,12 +24,13 @@ constexpr int kStrips = kBestRows / kColumns;  // that are at hand together
 struct Panel {
   int64_t rows, k, whole;
 };
-constexpr Panel kPanel{256, 2048, 2048}, kLargePanel{512, 1024, 2048};
+constexpr Panel kSmallPanel{128, 1024, 2048}, kPanel{256, 2048, 2048}, kLargePanel{512, 1024, 2048};
 constexpr int64_t kMostRows = kLargePanel.rows;
-constexpr long kLargeCache = 3 << 19;  // bytes, from which on the large one leaves room for the rest
+constexpr long kSmallCache = 3 << 18, kLargeCache = 3 << 19;  // bytes, from which on the next larger one leaves room for the rest
 
 const Panel& panel() {
-  static const Panel& here = sysconf(_SC_LEVEL2_CACHE_SIZE) >= kLargeCache ? kLargePanel : kPanel;
+  static const long cache = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  static const Panel& here = cache >= kLargeCache ? kLargePanel : cache >= kSmallCache ? kPanel : kSmallPanel;
   return here;
 }
 
