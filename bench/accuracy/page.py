@@ -78,6 +78,18 @@ def model_section(results):
     return "\n".join(out)
 
 
-def write(results):
+def sections_of(page):
+    """(head, name -> section) of a page that write() made."""
+    head, *sections = page.split("\n## ")
+    return head, {section.partition("\n")[0]: "## " + section.rstrip("\n") + "\n" for section in sections}
+
+
+def write(results, before=""):
+    """The page, with the sections of `before` for models that no result is about; settings that hold for the whole page must be those of `before`."""
     first = results[0]["settings"]
-    return "\n".join([HEAD.format(group=first["group"], factor=first["factor"]), *map(model_section, results)])
+    head = HEAD.format(group=first["group"], factor=first["factor"])
+    old_head, sections = sections_of(before)
+    if sections and old_head != head:
+        raise SystemExit("the page is about other settings; write it with the results of every model")
+    sections.update((r["settings"]["model"], model_section(r)) for r in results)
+    return "\n".join([head, *sections.values()])

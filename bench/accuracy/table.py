@@ -7,7 +7,9 @@
 
 `run` takes MODEL as it is and with outlier channels that change no logit (tools/outliers/inject.py), quantizes it in every way below with the
 program, and has every result answer every question of EVAL (tools/examples/score.py), one after the other. Weights alone are quantized with outliers at
-every place (`outliers`), those under 8-bit activations with outliers behind norms (`norms`). WORK keeps all of it: what is there already is not made again, a killed run goes on, and other settings over the same WORK are refused. `write` makes the page of one or more WORKs.
+every place (`outliers`), those under 8-bit activations with outliers behind norms (`norms`). WORK keeps all of it: what is there already is not made
+again, a killed run goes on, and other settings over the same WORK are refused. `write` puts one or more WORKs on the page and leaves what it says of
+other models.
 --limit takes the first N questions of each file, --only some of the variants: a later run without them completes the rest.
 """
 import argparse
@@ -172,7 +174,8 @@ def main():
     p.add_argument("works", nargs="+", type=Path)
     args = ap.parse_args()
     if args.part == "write":
-        args.page.write_text(write([json.loads((w / "results.json").read_text()) for w in args.works]))
+        results = [json.loads((w / "results.json").read_text()) for w in args.works]
+        args.page.write_text(write(results, args.page.read_text() if args.page.exists() else ""))
         return
     args.eval, args.data = args.eval or args.model / "eval", args.data or args.model / "calibration.jsonl"
     run(args)

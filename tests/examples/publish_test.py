@@ -176,17 +176,26 @@ class Page(unittest.TestCase):
         self.assertTrue(lines[6].startswith("| against bf16 |  | -25.0 ±") and lines[7].startswith("| against RTN |  |  | 12.5 ±"), lines)
         self.assertEqual(lines[8], "| stored bits per weight | 16 | 4.62 | 4.62 |")
 
+    def results(self, model="m", parameters=3000000, factor=32.0, without=()):
+        settings = {"model": model, "weights_sha256": "0" * 64, "samples": 8, "data": "c", "data_sha256": "1" * 64, "seed": 0, "channels": 4, "factor": factor,
+                    "group": 32, "program": "statera 9"}
+        runs = {f"plain/{v}": {**r, "limit": 4} for v, r in self.RUNS.items() if v not in without}
+        return {"settings": settings, "parameters": parameters, "variants": [*self.RUNS, "mbq-w3"], "runs": runs, "command": "table.py", "machine": "x", "commit": "c"}
+
     def test_parts_of_a_measurement_are_said_to_be_parts(self):
-        settings = {"model": "m", "weights_sha256": "0" * 64, "samples": 8, "data": "c", "data_sha256": "1" * 64, "seed": 0, "channels": 4, "factor": 32.0, "group": 32,
-                    "program": "statera 9"}
-        runs = {f"plain/{v}": {**r, "limit": 4} for v, r in self.RUNS.items()}
-        text = page.write([{"settings": settings, "parameters": 3000000, "variants": [*self.RUNS, "mbq-w3"], "runs": runs, "command": "table.py", "machine": "x",
-                            "commit": "c"}])
+        text = page.write([self.results()])
         for said in ("**Not all questions**: the first 4 of each file.", "Not measured: MBQ W3.", "## m", "in groups of 32"):
             self.assertIn(said, text)
-        del runs["plain/bf16"]
         with self.assertRaisesRegex(SystemExit, "bf16 has not been measured"):
-            page.write([{"settings": settings, "parameters": 1, "variants": [*self.RUNS], "runs": runs, "command": "", "machine": "", "commit": ""}])
+            page.write([self.results(without=("bf16",))])
+
+    def test_a_page_keeps_what_it_says_of_other_models(self):
+        both = page.write([self.results("a"), self.results("b")])
+        self.assertEqual(page.write([self.results("b")], page.write([self.results("a")])), both)
+        again = page.write([self.results("a", parameters=5000000)], both)
+        self.assertEqual(again, both.replace("3.00 million", "5.00 million", 1))
+        with self.assertRaisesRegex(SystemExit, "other settings"):
+            page.write([self.results("b", factor=64.0)], both)
 
 
 if __name__ == "__main__":
