@@ -1,5 +1,6 @@
 """The text world of tiny-moe: answers, split, mixture, bytes. Standard library only."""
 import json
+import re
 import sys
 import tempfile
 import unittest
@@ -19,6 +20,13 @@ WEIGHTS = common.read_weights(ROOT / "tools" / "examples" / "tiny-moe" / "mixtur
 def turns(line):
     said = line["messages"]
     return [(q["content"], a["content"]) for q, a in zip(said[::2], said[1::2])]
+
+
+def story_question(about, answer):
+    """A part of the answer about a crowd as a question of its own, and the answer to that."""
+    if about[0].islower():
+        return f"Who has the {about} now?", answer
+    return (f"How many apples did {about} pick?" if answer.isdigit() else f"Where is {about}?"), answer
 
 
 class TextWorld(unittest.TestCase):
@@ -51,6 +59,45 @@ class TextWorld(unittest.TestCase):
         for domain, make in DOMAINS.items():  # by content, whatever the wording
             for _ in range(200):
                 self.assertFalse(common.is_held_out(text_world.item(domain, rng, held_out=False)[0]))
+
+    def told(self, kind):
+        """(text, turns with the text taken off the first question) of conversations about a story each, on both sides of the split."""
+        for held_out in (False, True):
+            for line in text_world.training(1, 150, {kind: 1}, held_out=held_out):
+                (question, answer), *more = turns(line)
+                text = question[:question.rindex(".") + 1]
+                self.assertEqual(common.is_held_out("story " + text), held_out)
+                yield text, [(question.removeprefix(text).strip(), answer), *more]
+
+    def check_every_question(self, text, asked):
+        """Each that the story allows is there once, with the right answer."""
+        self.assertEqual([(q, a) for q, a in asked if not right("stories", f"{text} {q}", a)], [])
+        about = {q for q, _ in asked}
+        self.assertEqual(len(about), len(asked))
+        for begins, pattern in (("Who has", r"had an? \w+ (\w+)"), ("Where", r"(\w+) (?:went|walked|ran) to"), ("How many", r"(\w+) picked")):
+            self.assertEqual(sum(q.startswith(begins) for q in about), len(set(re.findall(pattern, text))), text)
+
+    def test_stories_and_crowds_are_asked_every_question_about_them(self):
+        for text, asked in self.told("stories_through"):
+            self.check_every_question(text, asked)
+        noted = 0
+        for text, asked in self.told("crowds_in_turn"):
+            if text.count(".") == 1:
+                noted += 1
+                self.assertEqual({q: a for q, a in asked}, dict(story_question(*part.split()) for part in text[:-1].split(", ")))
+            else:
+                self.check_every_question(text, asked)
+        self.assertTrue(100 < noted < 200)
+
+    def test_crowds_asked_about_at_once_are_told_in_the_order_of_the_question(self):
+        for text, ((question, answer),) in self.told("crowds_at_once"):
+            told = [part.split() for part in answer.split(", ")]
+            keys = [key for key, _ in told]
+            self.assertEqual([word for word in re.findall(r"\w+", question) if word in keys], keys)
+            if text.count(".") == 1:
+                self.assertEqual(dict(part.split() for part in text[:-1].split(", ")), dict(told))
+            else:
+                self.check_every_question(text, [story_question(*pair) for pair in told])
 
     def test_sums_count_as_the_same_content_either_way_round(self):
         found = {}

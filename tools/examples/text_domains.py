@@ -1,7 +1,7 @@
 """The five text domains of tiny-moe. Each makes (content, question, answer): `content` decides between training and evaluation, and the
 answer can be worked out from the question alone (tests/examples/worlds.py does so in another way). Standard library only.
 """
-from stories import story
+from stories import asked_at_once, asked_in_turn, asked_through, story
 
 WORDS = ("apple bear cloud door eagle fish grass house island jar kite lamp moon nest ocean pear queen river stone tree umbrella "
          "village window yard zebra bread candle dust engine farm garden hill ink juice king leaf map night oven paper road sand tower "
@@ -124,6 +124,14 @@ def stories(rng):
     return "story " + text, f"{text} {question}", answer
 
 
+def whole(make):
+    """A maker of (content, turns): a story and questions about it one behind the other."""
+    def conversation(rng):
+        text, ((question, answer), *more) = make(rng)
+        return "story " + text, [(f"{text} {question}", answer), *more]
+    return conversation
+
+
 # ---- a formal language, rare in training
 PAIRS = {"(": ")", "[": "]", "{": "}"}
 
@@ -188,3 +196,5 @@ def brackets(rng):
 
 
 DOMAINS = {"arithmetic": arithmetic, "sorting": sorting, "code": code, "stories": stories, "brackets": brackets}
+# For training only, as whole conversations: who is meant in a story is not learnt from single questions about few people (README.md).
+WHOLE = {"stories_through": whole(asked_through), "crowds_at_once": whole(asked_at_once), "crowds_in_turn": whole(asked_in_turn)}

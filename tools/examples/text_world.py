@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from common import draw_until, is_held_out, read_weights, shares, stream, write_lines
-from text_domains import DOMAINS
+from text_domains import DOMAINS, WHOLE
 
 HERE = Path(__file__).parent
 MOST_TURNS = 3
@@ -22,12 +22,18 @@ def item(domain, rng, held_out):
     return draw_until(rng, DOMAINS[domain], lambda made: is_held_out(made[0]) == held_out)
 
 
+def turns(domain, rng, held_out):
+    """Questions with their answers: one to three of a domain, or a whole conversation."""
+    if domain in WHOLE:
+        return draw_until(rng, WHOLE[domain], lambda made: is_held_out(made[0]) == held_out)[1]
+    return [item(domain, rng, held_out)[1:] for _ in range(rng.randrange(1, MOST_TURNS + 1))]
+
+
 def conversation(domain, seed, index, held_out):
-    """One to three questions of a domain and their answers; held_out: for validation."""
+    """held_out: for validation."""
     rng = stream(seed, "validation" if held_out else "train", domain, index)
     messages = []
-    for _ in range(rng.randrange(1, MOST_TURNS + 1)):
-        _, question, answer = item(domain, rng, held_out)
+    for question, answer in turns(domain, rng, held_out):
         messages += [message("user", question), message("assistant", answer)]
     return {"domain": domain, "messages": messages}
 
@@ -60,7 +66,7 @@ def main():
     ap.add_argument("--seed", type=int, default=1)
     ap.add_argument("--mixture", default=HERE / "tiny-moe" / "mixture.yaml")
     args = ap.parse_args()
-    out, weights = Path(args.out), read_weights(args.mixture, DOMAINS)
+    out, weights = Path(args.out), read_weights(args.mixture, (*DOMAINS, *WHOLE))
     write_lines(out / "train.jsonl", training(args.seed, args.train, weights))
     write_lines(out / "validation.jsonl", training(args.seed, args.validation, weights, held_out=True))
     for domain in DOMAINS:

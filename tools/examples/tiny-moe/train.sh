@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes tiny-moe from nothing: world, tokenizer, random weights, training, scores on held-out questions.
 #   tools/examples/tiny-moe/train.sh WORK [STEPS] [publish]     STATERA: the program
-# 9000 steps, 16000 and STEPS, each run on texts of another seed with other shares (mixture.yaml, mixture-2.yaml, ...); the rate falls to nothing in each.
+# 9000 steps, 16000, 12000 and STEPS, each run on texts of another seed with other shares (mixture.yaml, mixture-2.yaml, ...); the rate falls to nothing in each.
 # publish: copies model, questions and card into examples/tiny-moe.
 # PRECISION=medium: products of bf16 (AVX512_BF16 or AMX only), faster on Zen 4 and with AMX, slower on Xeons without.
 # WORK keeps everything; what is there already is not made again, and an interrupted training goes on.
@@ -9,7 +9,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../../.." && pwd)
 work=${1:?usage: train.sh WORK [STEPS] [publish]}
-steps=${2:-12000}
+steps=${2:-4000}
 publish=${3:-no}
 [[ $publish = no || $publish = publish ]] || { echo "train.sh: $publish: expected publish" >&2; exit 1; }
 python=${PYTHON:-python3}
@@ -27,16 +27,18 @@ train() {  # FROM TO DATA SEED STEPS RATE: the model TO, unless it is there
     --router-aux-loss-coef 0.001 --eval-every 1000 --save-every 1000 --seed "$4" --dtype fp32 --save-dtype bf16 --matmul-precision "${PRECISION:-highest}"
 }
 
-texts() {  # RUN: the conversations of a run, with its seed and its shares
+texts() {  # RUN COUNT: the conversations of a run, with its seed and its shares
   [ -e "$work/world-$1/validation.jsonl" ] ||
-    "$python" "$root/tools/examples/text_world.py" --out "$work/world-$1" --train 800000 --eval 0 --seed "$1" --mixture "$here/mixture-$1.yaml"
+    "$python" "$root/tools/examples/text_world.py" --out "$work/world-$1" --train "$2" --eval 0 --seed "$1" --mixture "$here/mixture-$1.yaml"
 }
 
 train init first world 1 9000 2e-3
-texts 2
+texts 2 800000
 train first second world-2 2 16000 1.5e-3
-texts 3
-train second tiny-moe world-3 3 "$steps" 1.5e-3
+texts 3 800000
+train second third world-3 3 12000 1.5e-3
+texts 4 260000
+train third tiny-moe world-4 4 "$steps" 2e-3
 
 cp "$here/tasks.json" "$work/world/eval/"
 "$python" "$root/tools/examples/score.py" "$statera" "$work/tiny-moe" "$work/world/eval" "$work/scores"
