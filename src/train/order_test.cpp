@@ -40,7 +40,9 @@ TEST(Order, SharesTakeAPartOrRepeat) {
   for (uint64_t k = 0; k < order.size(); ++k) ++times[order.at(k)];
   int twice = 0, thrice = 0;
   for (const auto& [place, n] : times) {
-    if (place.first == 0) EXPECT_EQ(n, 1);
+    if (place.first == 0) {
+      EXPECT_EQ(n, 1);
+    }
     if (place.first == 1) n == 2 ? ++twice : ++thrice;
   }
   EXPECT_EQ(twice, 2);
