@@ -1,5 +1,5 @@
 """The five text domains of tiny-moe. Each makes (content, question, answer): `content` decides between training and evaluation, and the
-answer can be worked out from the question alone (tests/examples/worlds.py does so in another way). Standard library only.
+answer can be worked out from the question alone (tests/examples/text_oracle.py does so in another way). Standard library only.
 """
 from stories import asked_at_once, asked_in_turn, asked_through, story
 

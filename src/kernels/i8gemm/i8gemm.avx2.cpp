@@ -1,5 +1,6 @@
 // Codes below 128: bytes multiplied and added in pairs, which cannot saturate, then collected in 16 bits for as many steps as codes of that
-// size allow. Larger codes: their lower and upper four bits so, one after the other. A register holds eight rows of W by four k. Specification: i8gemm.scalar.cpp.
+// size allow. Larger codes: their lower and upper four bits so, one after the other; widened to 16 bits where rows of x are one or two. A register
+// holds eight rows of W by four k. Specification: i8gemm.scalar.cpp.
 #include "kernels/i8gemm/i8gemm.h"
 
 #include <immintrin.h>
@@ -105,8 +106,8 @@ STATERA_INLINE __m256i now(__m256i v) {
   return v;
 }
 
-// sums[r][h] += codes * x over k, R rows of x of which the next quad lies `step` bytes further, two vectors of eight rows of W; S = together() of them.
-// A function of its own, so that sums of pairs have the registers.
+// sums[r][h] += codes * x over k, R rows of x of which the next quad lies `step` bytes further, two vectors of eight rows of W; S = together() of
+// the largest code. A function of its own, so that sums of pairs have the registers.
 template <int R, int S>
 __attribute__((noinline)) void narrow(const uint8_t* codes, const int8_t* x, int64_t step, int64_t k, __m256i (*sums)[2]) {
   const __m256i ones = _mm256_set1_epi16(1);
