@@ -9,9 +9,10 @@
 WORK lies outside the repository and comes to hold some 30 GB; delete it when done. Steps that are done are not done again; what a peer needs and
 lacks leaves that peer out, and the table says so. Not part of the tests: it takes an hour, most of it setup.
 Shapes: text = `statera init qwen2.5-1.5b` (28 layers of 1536, tied head), vision = `statera init qwen2-vl-2b` (32 layers of 1280).
-Every case is a process of its own that warms up and then measures; in every round another one begins.
+Every case is a process of its own that warms up and then measures; in every round another one begins. --figures leaves out the others.
   prefill  tokens a second of a prompt of --pp tokens       decode  of --tg tokens behind it, greedy
   vision   ms to encode a picture of --side x --side        first   ms from pixels to the first token of the answer
+  quantize GB of bf16 weights a second from the page cache to a file of 4 bits (RTN, groups of 128; llama.cpp: Q4_0), start and checks included
   others   cores that other processes kept busy meanwhile: near 0, or the row counts not
 Ratios are over statera's case of the same bits: 4 with a head of 8 (llama.cpp takes 6 for a tied head, OpenVINO 8), 8, or 16. Towers: OpenVINO's has
 weights of 8 bits, llama.cpp's is in 16 bits whatever the language model's; both against statera's W8A8 tower, and 16 bits against 16 bits besides.
@@ -143,6 +144,7 @@ class Cases:
 
     def __init__(self, args):
         self.args, self.work = args, args.work
+        self.text, self.image = bool({"prefill", "decode"} & set(args.figures)), bool({"vision", "first"} & set(args.figures))
         self.env = {**os.environ, "OMP_NUM_THREADS": str(args.threads), "MKL_NUM_THREADS": str(args.threads), "TOKENIZERS_PARALLELISM": "false",
                     "CUDA_VISIBLE_DEVICES": "", "GGML_CUDA_DISABLE": "1"}
         four, eight = ["--w-bits", 4, "--w-group", 128], ["--w-bits", 8, "--a-bits", 8, "--quantize-head"]
@@ -174,49 +176,67 @@ class Cases:
             return json.loads(text), m
 
         def case():
-            report, m = one(TEXT, "none", bits)
-            out = {**m, "prefill": report["prefill"]["tokens_per_second"]["median"], "decode": report["decode"]["tokens_per_second"]["median"],
-                   "share": {k: report[k]["share_of_limit"] for k in ("prefill", "decode")}, "limits": report["limits"], "memory": report["peak_memory_bytes"]}
-            if tower is not None:
+            out = {"others": 0.0, "memory": 0}
+            if self.text:
+                report, m = one(TEXT, "none", bits)
+                out.update(m, prefill=report["prefill"]["tokens_per_second"]["median"], decode=report["decode"]["tokens_per_second"]["median"],
+                           share={k: report[k]["share_of_limit"] for k in ("prefill", "decode")}, limits=report["limits"], memory=report["peak_memory_bytes"])
+            if self.image and tower is not None:
                 report, m = one(VISION, f"{a.side}x{a.side}", [*bits, *tower])
                 out["vision"], out["first"] = (1e3 * report[k]["seconds"]["median"] for k in ("vision", "first_token"))
-                out["others"] = max(out["others"], m["others"])
+                out["others"], out["memory"] = max(out["others"], m["others"]), max(out["memory"], report["peak_memory_bytes"])
+            if "quantize" in a.figures and bits[:4] == ["--w-bits", 4, "--w-group", 128] and tower is not None:
+                self.rounding(out, [a.program, "quantize", self.work / TEXT, "--method", "rtn", *bits[:4], "--out", self.work / "rounded", "--overwrite", "--threads",
+                                    a.threads, "--progress", "off"])
             return out
         return case if a.program.exists() else None
+
+    def rounding(self, out, command):
+        """Adds how fast it was; the weights of the text model are in the page cache."""
+        read = 0
+        for file in (self.work / TEXT).glob("*.safetensors"):
+            with open(file, "rb", buffering=0) as f:
+                while piece := f.read(1 << 24):
+                    read += len(piece)
+        _, m = measured(command, self.env)
+        out["quantize"], out["others"] = read / m["total"] / 1e9, max(out["others"], m["others"])
 
     def llama(self, kind, flags, vision):
         a, bin, gguf = self.args, self.work / "llama-build" / "bin", self.work / "gguf"
 
         def case():
-            speeds = {}
-            for key, tokens in (("prefill", ["-p", a.pp, "-n", 0]), ("decode", ["-p", 0, "-n", a.tg, "-d", a.pp])):
+            out = {"others": 0.0, "memory": 0}
+            for key, tokens in (("prefill", ["-p", a.pp, "-n", 0]), ("decode", ["-p", 0, "-n", a.tg, "-d", a.pp])) if self.text else ():
                 text, m = measured([bin / "llama-bench", "-m", gguf / f"text-{kind}.gguf", "-t", a.threads, *tokens, "-r", 3, "-o", "json", *flags], self.env)
-                speeds[key] = spread(json.loads(text)[0]["samples_ts"])["median"]
-            out = {**m, **speeds, "memory": m["rss"]}
-            if vision:
+                out.update({**m, key: spread(json.loads(text)[0]["samples_ts"])["median"], "memory": m["rss"], "others": max(out["others"], m["others"])})
+            if "quantize" in a.figures and kind.startswith("Q4") and not flags:
+                self.rounding(out, [bin / "llama-quantize", gguf / "text-bf16.gguf", self.work / "rounded.gguf", kind, a.threads])
+            if self.image and vision:
                 text, m = measured([bin / "llama-mtmd-cli", "-m", gguf / f"vl-{kind}.gguf", "--mmproj", gguf / "mmproj.gguf", "--image", self.picture(), "-p", "hi",
                                     "-n", 1, "-t", a.threads, "--temp", 0, "-c", 4096, "--perf", "-lv", 4], self.env, errors_too=True)
                 encode = re.search(r"(?:encoding done|encoded) in ([0-9.]+) ms", text)
                 prompt = re.search(r"prompt eval time = *([0-9.]+) ms", text)  # from the picture's encoding on
                 out["vision"], out["first"] = float(encode[1]), float(prompt[1])
+                out["others"], out["memory"] = max(out["others"], m["others"]), max(out["memory"], m["rss"])
             return out
         ready = (gguf / f"text-{kind}.gguf").exists() and (bin / "llama-bench").exists()
         return case if ready else None
 
     def openvino(self, properties, vision):
         def case():
-            text, m = measured([python_of(self.work, "openvino"), HERE / "in_openvino.py", self.work / f"openvino-{TEXT}", self.args.threads, self.args.pp, self.args.tg,
-                                *properties], self.env)
-            out = {**m, **json.loads(text.splitlines()[-1]), "memory": m["rss"]}
-            if vision.exists():
-                text, m = measured([python_of(self.work, "openvino"), HERE / "in_openvino.py", vision, self.args.threads, self.args.side, "picture", *properties], self.env)
-                out.update(json.loads(text.splitlines()[-1]))
+            out = {"others": 0.0, "memory": 0}
+            wanted = [(self.work / f"openvino-{TEXT}", [self.args.pp, self.args.tg])] if self.text else []
+            wanted += [(vision, [self.args.side, "picture"])] if self.image and vision.exists() else []
+            for model, what in wanted:
+                text, m = measured([python_of(self.work, "openvino"), HERE / "in_openvino.py", model, self.args.threads, *what, *properties], self.env)
+                out.update(json.loads(text.splitlines()[-1]), others=max(out["others"], m["others"]), memory=max(out["memory"], m["rss"]))
             return out
         return case if (self.work / f"openvino-{TEXT}").exists() and python_of(self.work, "openvino").exists() else None
 
     def torch(self, dtype, vision):
         def case():
-            command = [python_of(self.work, "torch"), HERE / "in_torch.py", dtype, self.args.threads, self.args.pp, self.args.tg, self.args.side if vision else 0]
+            side = self.args.side if vision and self.image else 0  # text it measures always
+            command = [python_of(self.work, "torch"), HERE / "in_torch.py", dtype, self.args.threads, self.args.pp, self.args.tg, side]
             text, m = measured(command, self.env)
             return {**m, **json.loads(text.splitlines()[-1]), "memory": m["rss"]}
         return case if python_of(self.work, "torch").exists() else None
@@ -235,7 +255,8 @@ class Cases:
         return path
 
 
-FIGURES = {"prefill": ("prefill tok/s", True), "decode": ("decode tok/s", True), "vision": ("vision ms", False), "first": ("first token ms", False)}
+FIGURES = {"prefill": ("prefill tok/s", True), "decode": ("decode tok/s", True), "vision": ("vision ms", False), "first": ("first token ms", False),
+           "quantize": ("quantize GB/s", True)}
 
 
 def base_of(case, key):
@@ -285,7 +306,8 @@ def run_all(args):
                 missing[name] = f"failed: {str(e).splitlines()[-1] if str(e) else e!r}"
                 print(f"round {r} {name}: {missing[name]}", file=sys.stderr, flush=True)
                 continue
-            results.setdefault(name, []).append(one)
+            if any(k in one for k in args.figures):
+                results.setdefault(name, []).append(one)
             print(f"round {r} {name}: " + ", ".join(f"{k} {one[k]:.4g}" for k in FIGURES if k in one) + f", others {one['others']:.2f}", flush=True)
             if args.json:
                 args.json.write_text(json.dumps({"versions": VERSIONS, "llama": LLAMA, "threads": args.threads, "pp": args.pp, "tg": args.tg, "side": args.side,
@@ -310,6 +332,7 @@ def main():
     p = parts["run"]
     for flag, value in (("--rounds", 5), ("--threads", 2), ("--pp", 512), ("--tg", 64), ("--side", 448)):
         p.add_argument(flag, type=int, default=value)
+    p.add_argument("--figures", nargs="+", choices=FIGURES, default=list(FIGURES))
     p.add_argument("--only", nargs="+", help="cases whose names begin so")
     p.add_argument("--json", type=Path)
     p.add_argument("--markdown", type=Path)

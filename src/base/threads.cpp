@@ -13,6 +13,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -43,12 +44,37 @@ int default_threads() {
   return usable < here || !processes ? usable : std::max(1, usable / std::max(1, std::atoi(processes)));
 }
 
+// STATERA_PIN=1: workers stay where they are put. Not by itself, since two processes that do so on one machine would share CPUs and leave others idle.
+bool wants_pins() {
+  const char* wish = std::getenv("STATERA_PIN");
+  if (!wish || std::string_view(wish) == "0") return false;
+  if (std::string_view(wish) == "1") return true;
+  throw Error(ErrorKind::usage, std::string("STATERA_PIN must be 0 or 1, is ") + wish);
+}
+
+// Onto CPU number `worker` of those that this process may run on; the calling thread, which is not ours to bind, counts as number 0.
+void pin(int worker) {
+  cpu_set_t all, one;
+  if (::sched_getaffinity(0, sizeof all, &all) != 0 || CPU_COUNT(&all) == 0) return;
+  int left = worker % CPU_COUNT(&all), cpu = 0;
+  while (!CPU_ISSET(cpu, &all) || left-- > 0) ++cpu;
+  CPU_ZERO(&one);
+  CPU_SET(cpu, &one);
+  ::sched_setaffinity(0, sizeof one, &one);  // where that may not be, workers stay free
+}
+
 // A job is a number and the pieces nobody has taken yet, in one word: taking a piece is one exchange, which fails for a worker that still has
 // an older job in mind. A job ends with its last piece, so it never waits for a worker that is only waking up.
 class Pool {
  public:
   explicit Pool(int threads) {
-    for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+    const bool pins = wants_pins();
+    for (int i = 1; i < threads; ++i) {
+      workers_.emplace_back([this, i, pins] {
+        if (pins) pin(i);
+        work();
+      });
+    }
   }
   ~Pool() {
     {

@@ -9,6 +9,7 @@
 namespace statera {
 
 // Threads in use: set_num_threads, else STATERA_THREADS, else the CPUs this process may run on (all of the machine: its LOCAL_WORLD_SIZE-th part).
+// With STATERA_PIN=1 each but the calling one stays on a CPU of its own.
 int num_threads();
 void set_num_threads(int count);  // >= 1, else Error(usage)
 // Calls body(begin, end) on pieces of [0, count) of at least `grain` items; returns when all are done. The first exception

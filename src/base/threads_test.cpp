@@ -6,8 +6,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <utility>
+
+#include "base/error.h"
 
 namespace statera {
 namespace {
@@ -21,6 +24,19 @@ namespace {
       ::unsetenv(name);
   }
   std::_Exit(num_threads());
+}
+
+// Ends with how many of two threads that share a job may run on one CPU alone.
+[[noreturn]] void count_bound_with(const char* pin) {
+  ::setenv("STATERA_PIN", pin, 1);
+  set_num_threads(2);
+  std::atomic<int> here{0}, bound{0};
+  parallel_for(2, 1, [&](int64_t, int64_t) {
+    cpu_set_t set;
+    if (::sched_getaffinity(0, sizeof set, &set) == 0) bound += CPU_COUNT(&set) == 1;
+    for (++here; here < 2;) ::sched_yield();  // so that one thread does not do both
+  });
+  std::_Exit(bound);
 }
 
 class ThreadsDeathTest : public ::testing::Test {
@@ -43,6 +59,17 @@ TEST_F(ThreadsDeathTest, ProcessesOfOneMachineShareIt) {
 }
 
 TEST_F(ThreadsDeathTest, TheUsersWordGoesBeforeBoth) { EXPECT_EXIT(count_with("3", "2"), ::testing::ExitedWithCode(3), ""); }
+
+TEST_F(ThreadsDeathTest, WorkersAreBoundWhenAskedTo) {
+  if (usable_ < 2) GTEST_SKIP() << "one CPU alone";
+  EXPECT_EXIT(count_bound_with("0"), ::testing::ExitedWithCode(0), "");
+  EXPECT_EXIT(count_bound_with("1"), ::testing::ExitedWithCode(1), "");
+  const int before = num_threads();
+  ::setenv("STATERA_PIN", "on", 1);
+  EXPECT_THROW(set_num_threads(before + 1), Error);
+  ::unsetenv("STATERA_PIN");
+  EXPECT_EQ(num_threads(), before);
+}
 
 }  // namespace
 }  // namespace statera

@@ -38,12 +38,28 @@ class Buffer {
 
 class Packed : public WeightRep {
  public:
-  explicit Packed(const QTensor& q) : qspec_(q.spec), scale_dtype_(q.scale.scalar_type()), spec_(spec_of(q)), buffer_(qg::packed_bytes(spec_)) {
+  // words_NW undefined: the codes are q.q.
+  Packed(const QTensor& q, const at::Tensor& words_NW, int64_t columns)
+      : qspec_(q.spec), scale_dtype_(q.scale.scalar_type()), spec_(spec_of(q, columns)), buffer_(qg::packed_bytes(spec_)) {
     const int centre = 1 << (q.spec.bits - 1);
-    at::Tensor codes = (q.q.to(at::kShort) + centre).to(at::kByte).contiguous();
-    at::Tensor scales = q.scale.to(at::kFloat).contiguous();
-    at::Tensor zeros = q.zero.defined() ? (q.zero.to(at::kShort) + centre).to(at::kByte).contiguous() : at::Tensor();
-    qg::pack(spec_, codes.const_data_ptr<uint8_t>(), scales.const_data_ptr<float>(), zeros.defined() ? zeros.const_data_ptr<uint8_t>() : nullptr, buffer_.data());
+    const at::Tensor scales = q.scale.to(at::kFloat).contiguous(), words = words_NW.defined() ? words_NW.contiguous() : at::Tensor();
+    const at::Tensor zeros = q.zero.defined() ? (q.zero.to(at::kShort) + centre).to(at::kByte).contiguous() : at::Tensor();
+    const at::Tensor codes = words.defined() ? at::Tensor() : q.q.contiguous();
+    const int64_t K = spec_.k, G = qg::group_count(spec_), W = qg::row_words(spec_);
+    const auto* word = words.defined() ? reinterpret_cast<const uint32_t*>(words.const_data_ptr<int32_t>()) : nullptr;
+    const int8_t* code = codes.defined() ? codes.const_data_ptr<int8_t>() : nullptr;
+    const float* scale = scales.const_data_ptr<float>();
+    const uint8_t* zero = zeros.defined() ? zeros.const_data_ptr<uint8_t>() : nullptr;
+    parallel_for(spec_.n, qg::kRowBlock, [&](int64_t first, int64_t last) {
+      std::vector<uint8_t> block(code ? static_cast<size_t>(qg::kRowBlock * K) : 0);
+      for (int64_t begin = first; begin < last; begin += qg::kRowBlock) {
+        const int64_t end = std::min<int64_t>(begin + qg::kRowBlock, last);
+        for (int64_t i = 0; code && i < (end - begin) * K; ++i) block[static_cast<size_t>(i)] = static_cast<uint8_t>(code[begin * K + i] + centre);
+        const qg::Codes from{.codes = code ? block.data() : nullptr, .words = word ? word + begin * W : nullptr, .scales = scale + begin * G,
+                             .zeros = zero ? zero + begin * G : nullptr};
+        qg::pack_rows(spec_, from, buffer_.data(), begin, end);
+      }
+    });
   }
   at::Tensor apply(const at::Tensor& x_TK, const ActQuant* act) const override;
   at::Tensor dense() const override {
@@ -67,9 +83,9 @@ class Packed : public WeightRep {
   const void* data() const { return buffer_.data(); }
 
  private:
-  static qg::Spec spec_of(const QTensor& q) {
+  static qg::Spec spec_of(const QTensor& q, int64_t columns) {
     at::Tensor scales = q.scale.to(at::kFloat).contiguous();
-    return {.n = q.rows(), .k = q.columns(), .bits = q.spec.bits, .group = q.spec.group, .zeros = q.zero.defined(),
+    return {.n = q.scale.size(0), .k = columns, .bits = q.spec.bits, .group = q.spec.group, .zeros = q.zero.defined(),
             .scale = qg::exact_scale_type(scales.const_data_ptr<float>(), scales.numel())};
   }
   QSpec qspec_;
@@ -179,7 +195,14 @@ at::Tensor Packed::apply(const at::Tensor& x_TK, const ActQuant* act) const {
 
 Weight make_packed(const QTensor& q) {
   check(q.q.scalar_type() == at::kChar && q.scale.size(0) == q.rows() && q.scale.size(1) == q.spec.groups(q.columns()), "make_packed: shapes");
-  return std::make_shared<Packed>(q);
+  return std::make_shared<Packed>(q, at::Tensor(), q.columns());
+}
+
+Weight make_packed(const QTensor& q, const at::Tensor& words_NW, int64_t columns) {
+  check(q.spec.bits != 7 && words_NW.scalar_type() == at::kInt && words_NW.size(0) == q.scale.size(0) && words_NW.size(1) == (columns * q.spec.bits + 31) / 32 &&
+            q.scale.size(1) == q.spec.groups(columns),
+        "make_packed: shapes of words");
+  return std::make_shared<Packed>(q, words_NW, columns);
 }
 
 bool is_packed(const WeightRep& weight) { return dynamic_cast<const Packed*>(&weight) != nullptr; }

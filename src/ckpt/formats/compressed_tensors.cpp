@@ -101,10 +101,23 @@ std::optional<Layer> find_layer(const Checkpoint& c, const Json& config, const s
   return layer;
 }
 
+// [out, packed_words(in)]
+at::Tensor read_words(const Checkpoint& c, const Layer& layer) {
+  const StoredLinear& s = layer.stored;
+  const at::Tensor shape = c.tensor(s.path + ".weight_shape");
+  const int64_t* dims = shape.const_data_ptr<int64_t>();
+  if (dims[0] != s.out || dims[1] != s.in) {
+    throw Error(ErrorKind::bad_file, c.place(s.path + ".weight_shape") + ": says " + shape_string(std::vector<int64_t>{dims[0], dims[1]}) +
+                                         ", expected " + shape_string(std::vector<int64_t>{s.out, s.in}));
+  }
+  return c.tensor(s.path + ".weight_packed");
+}
+
 at::Tensor read_codes(const Checkpoint& c, const Layer& layer) {
   const StoredLinear& s = layer.stored;
   if (!layer.packed) {
     at::Tensor q = c.tensor(s.path + ".weight");
+    if (s.spec.bits == 8) return q;
     const int64_t low = q.min().item<int64_t>(), high = q.max().item<int64_t>();
     if (low < s.spec.qmin() || high > s.spec.qmax()) {
       throw Error(ErrorKind::bad_file, c.place(s.path + ".weight") + ": codes from " + std::to_string(low) + " to " + std::to_string(high) +
@@ -112,13 +125,7 @@ at::Tensor read_codes(const Checkpoint& c, const Layer& layer) {
     }
     return q;
   }
-  const at::Tensor shape = c.tensor(s.path + ".weight_shape");
-  const int64_t* dims = shape.const_data_ptr<int64_t>();
-  if (dims[0] != s.out || dims[1] != s.in) {
-    throw Error(ErrorKind::bad_file, c.place(s.path + ".weight_shape") + ": says " + shape_string(std::vector<int64_t>{dims[0], dims[1]}) +
-                                         ", expected " + shape_string(std::vector<int64_t>{s.out, s.in}));
-  }
-  return unpack_codes(c.tensor(s.path + ".weight_packed"), s.in, s.spec.bits, layer.packing);
+  return unpack_codes(read_words(c, layer), s.in, s.spec.bits, layer.packing);
 }
 
 at::Tensor read_zero(const Checkpoint& c, const Layer& layer, int64_t groups) {
@@ -128,10 +135,11 @@ at::Tensor read_zero(const Checkpoint& c, const Layer& layer, int64_t groups) {
   return z.reshape({-1, groups}).expand({s.out, groups}).contiguous();
 }
 
-QTensor read_qtensor(const Checkpoint& c, const Layer& layer) {
+// All but the codes.
+QTensor read_scales(const Checkpoint& c, const Layer& layer) {
   const StoredLinear& s = layer.stored;
   const int64_t groups = s.spec.groups(s.in);
-  QTensor q{s.spec, read_codes(c, layer), {}, {}};
+  QTensor q{s.spec, {}, {}, {}};
   const std::string scale = s.path + ".weight_scale";
   q.scale = c.tensor(scale).reshape({-1, groups}).expand({s.out, groups}).contiguous();
   if (!at::isfinite(q.scale).all().item<bool>()) throw Error(ErrorKind::bad_file, c.place(scale) + ": infinite or NaN scales");
@@ -142,6 +150,9 @@ QTensor read_qtensor(const Checkpoint& c, const Layer& layer) {
   }
   return q;
 }
+
+// The packed weight keeps such words as they are, so codes are not looked at one by one.
+bool keeps_words(const Layer& layer) { return layer.packed && layer.packing == Packing::dense && layer.stored.spec.bits != 7; }
 
 bool claims(const Json& config) { return config.get_string("quant_method", "") == "compressed-tensors"; }
 
@@ -156,7 +167,10 @@ Weight read(const Checkpoint& c, const Json& config, const std::string& path, in
   if (!layer) return nullptr;
   act = layer->stored.act;
   if (has_input_scale(layer->stored)) c.mark_used(path + ".input_zero_point");  // zeros that older writers left there
-  return make_packed(read_qtensor(c, *layer));
+  QTensor q = read_scales(c, *layer);
+  if (keeps_words(*layer)) return make_packed(q, read_words(c, *layer), in);
+  q.q = read_codes(c, *layer);
+  return make_packed(q);
 }
 
 void check_writable(const StoredLinear& l) {

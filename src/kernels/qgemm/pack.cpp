@@ -1,4 +1,4 @@
-// Layout, pack and unpack: plain loops over codes; loading a checkpoint is bound by its disk, not by this.
+// Layout, pack and unpack. A block is 16 rows of words turned: what a checkpoint holds as words already is turned without looking at codes.
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -6,6 +6,7 @@
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "kernels/qgemm/qgemm.h"
 
@@ -34,13 +35,14 @@ bool to_f16(float v, uint16_t& h) {
   } else if (exponent > 15) {
     return false;
   } else if (exponent >= -14) {
+    if ((bits & 0x1fff) != 0) return false;
     h = static_cast<uint16_t>(sign | (exponent + 15) << 10 | (bits >> 13 & 1023));
   } else {
     const float steps = std::ldexp(std::fabs(v), 24);  // exact: a power of two
     if (steps >= 1024.0f || steps != std::floor(steps)) return false;
     h = static_cast<uint16_t>(sign | static_cast<uint16_t>(steps));
   }
-  return std::bit_cast<uint32_t>(from_f16(h)) == bits;
+  return true;
 }
 
 bool to_bf16(float v, uint16_t& h) {
@@ -72,13 +74,6 @@ float load_scale(const Layout& l, const uint8_t* at) {
 }
 
 // Word j of the field stream of `row` in unit u is words[(u*bits + j)*16 + row].
-void put_field(uint32_t* words, int bits, int64_t k, int row, uint32_t field) {
-  const int64_t u = k / kUnit, bit = k % kUnit * bits;
-  uint32_t* at = words + (u * bits + bit / 32) * kRowBlock + row;
-  at[0] |= field << bit % 32;
-  if (bit % 32 + bits > 32) at[kRowBlock] |= field >> (32 - bit % 32);
-}
-
 uint32_t get_field(const uint32_t* words, int bits, int64_t k, int row) {
   const int64_t u = k / kUnit, bit = k % kUnit * bits;
   const uint32_t* at = words + (u * bits + bit / 32) * kRowBlock + row;
@@ -87,20 +82,56 @@ uint32_t get_field(const uint32_t* words, int bits, int64_t k, int row) {
   return field & ((1u << bits) - 1);
 }
 
-void pack_row(const Spec& spec, const Layout& l, int64_t row, const uint8_t* codes, const float* scales, const uint8_t* zeros,
-              uint8_t* block) {
-  auto* words = reinterpret_cast<uint32_t*>(block);
-  const int r = static_cast<int>(row % kRowBlock), limit = 1 << spec.bits;
-  for (int64_t i = 0; i < l.k; ++i) {
-    if (codes[i] >= limit)
-      throw std::invalid_argument("qgemm::pack: code " + std::to_string(codes[i]) + " does not fit " + std::to_string(spec.bits) + " bits");
-    put_field(words, l.bits, i, r, static_cast<uint32_t>(codes[i] - l.centre) & ((1u << l.bits) - 1));
+// A row's codes as words, fields low bit first.
+void to_words(const Spec& spec, const Layout& l, const uint8_t* codes, uint32_t* words) {
+  uint8_t any = 0;
+  for (int64_t i = 0; i < l.k; ++i) any |= codes[i];
+  if (any >> spec.bits != 0) {
+    const uint8_t* wrong = std::find_if(codes, codes + l.k, [&](uint8_t c) { return c >> spec.bits != 0; });
+    throw std::invalid_argument("qgemm::pack: code " + std::to_string(*wrong) + " does not fit " + std::to_string(spec.bits) + " bits");
   }
+  const int shift = (1 << (l.bits - 1)) - l.centre;  // to the centre of the stored width: 7 bits lie in 8
+  uint64_t buffer = 0;
+  int held = 0;
+  for (int64_t i = 0; i < l.k; ++i) {
+    buffer |= static_cast<uint64_t>(codes[i] + shift) << held;
+    held += l.bits;
+    if (held < 32) continue;
+    *words++ = static_cast<uint32_t>(buffer);
+    buffer >>= 32;
+    held -= 32;
+  }
+  if (held > 0) *words = static_cast<uint32_t>(buffer);
+}
+
+// Writes the codes of up to 16 rows, `width` words each, into their block. Codes become signed by turning the top bit of their fields; rows that
+// are not there and what lies behind the last code are zero.
+void turn(const Layout& l, const uint32_t* words, int64_t width, int64_t rows, uint8_t* block) {
+  constexpr int64_t kTile = 16;  // words of a row: a cache line
+  uint32_t top[kTile + 8] = {};  // of consecutive words; they repeat after `bits` of them
+  for (int64_t bit = l.bits - 1; bit < (kTile + 8) * 32; bit += l.bits) top[bit / 32] |= 1u << bit % 32;
+  auto* out = reinterpret_cast<uint32_t*>(block);
+  for (int64_t from = 0; from < width; from += kTile) {
+    const int64_t count = std::min(kTile, width - from);
+    const uint32_t* flip = top + from % l.bits;
+    for (int64_t r = 0; r < rows; ++r) {
+      const uint32_t* in = words + r * width + from;
+      for (int64_t w = 0; w < count; ++w) out[(from + w) * kRowBlock + r] = in[w] ^ flip[w];
+    }
+    for (int64_t r = rows; r < kRowBlock; ++r)
+      for (int64_t w = 0; w < count; ++w) out[(from + w) * kRowBlock + r] = 0;
+  }
+  const int64_t odd = l.k * l.bits % 32;
+  for (int64_t r = 0; odd && r < rows; ++r) out[(width - 1) * kRowBlock + r] &= (1u << odd) - 1;
+  std::memset(out + width * kRowBlock, 0, static_cast<size_t>(l.units * l.bits - width) * kRowBlock * 4);
+}
+
+void store_scales(const Spec& spec, const Layout& l, int64_t row, const float* scales, const uint8_t* zeros, uint8_t* block) {
   for (int64_t g = 0; g < l.groups; ++g) {
-    const int64_t slot = g * kRowBlock + r;
+    const int64_t slot = g * kRowBlock + row;
     store_scale(l, block + l.scale_offset + slot * scale_bytes(l.scale), scales[g]);
     if (!l.zeros) continue;
-    if (zeros[g] >= limit)
+    if (zeros[g] >> spec.bits != 0)
       throw std::invalid_argument("qgemm::pack: zero " + std::to_string(zeros[g]) + " does not fit " + std::to_string(spec.bits) + " bits");
     block[l.zero_offset + slot] = zeros[g];
   }
@@ -144,12 +175,28 @@ size_t packed_bytes(const Spec& spec) {
   return static_cast<size_t>(round_up(spec.n, kRowBlock) / kRowBlock * layout_of(spec).block_bytes);
 }
 
-void pack(const Spec& spec, const uint8_t* codes, const float* scales, const uint8_t* zeros, void* packed) {
-  std::memset(packed, 0, packed_bytes(spec));
+int64_t row_words(const Spec& spec) { return (spec.k * layout_of(spec).bits + 31) / 32; }
+
+void pack_rows(const Spec& spec, const Codes& from, void* packed, int64_t n_begin, int64_t n_end) {
   const Layout l = layout_of(spec);
-  for (int64_t row = 0; row < l.n; ++row)
-    pack_row(spec, l, row, codes + row * l.k, scales + row * l.groups, zeros ? zeros + row * l.groups : nullptr,
-             static_cast<uint8_t*>(packed) + row / kRowBlock * l.block_bytes);
+  if (from.words && l.bits != spec.bits) throw std::invalid_argument("qgemm::pack: words of 7 bits");
+  const int64_t width = row_words(spec);
+  std::vector<uint32_t> own(from.words ? 0 : static_cast<size_t>(kRowBlock * width));
+  for (int64_t n = n_begin; n < n_end; n += kRowBlock) {
+    const int64_t rows = std::min<int64_t>(kRowBlock, n_end - n);
+    uint8_t* block = static_cast<uint8_t*>(packed) + n / kRowBlock * l.block_bytes;
+    std::memset(block + l.scale_offset, 0, static_cast<size_t>(l.block_bytes - l.scale_offset));
+    for (int64_t r = 0; r < rows; ++r) {
+      const int64_t row = n - n_begin + r;
+      if (!from.words) to_words(spec, l, from.codes + row * l.k, own.data() + r * width);
+      store_scales(spec, l, r, from.scales + row * l.groups, l.zeros ? from.zeros + row * l.groups : nullptr, block);
+    }
+    turn(l, from.words ? from.words + (n - n_begin) * width : own.data(), width, rows, block);
+  }
+}
+
+void pack(const Spec& spec, const uint8_t* codes, const float* scales, const uint8_t* zeros, void* packed) {
+  pack_rows(spec, {.codes = codes, .words = nullptr, .scales = scales, .zeros = zeros}, packed, 0, spec.n);
 }
 
 void unpack(const Spec& spec, const void* packed, uint8_t* codes, float* scales, uint8_t* zeros) {

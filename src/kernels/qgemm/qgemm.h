@@ -31,6 +31,18 @@ size_t packed_bytes(const Spec& spec);
 // codes [N,K], scales [N,G], zeros [N,G] (null when !spec.zeros) -> packed (64-byte alignment is best for speed).
 // Throws std::invalid_argument when a code or zero does not fit `bits`, or a scale is not exact in spec.scale.
 void pack(const Spec& spec, const uint8_t* codes, const float* scales, const uint8_t* zeros, void* packed);
+
+// Rows of a matrix. One of codes and words is given, the other is null.
+struct Codes {
+  const uint8_t* codes = nullptr;   // [rows,K]
+  const uint32_t* words = nullptr;  // [rows, row_words()]: the codes of a row as one stream of fields, low bit first; not for 7 bits
+  const float* scales = nullptr;    // [rows,G]
+  const uint8_t* zeros = nullptr;   // [rows,G]; null when !spec.zeros
+};
+int64_t row_words(const Spec& spec);  // ceil(k * bits / 32), of bits as stored
+// pack() of rows [n_begin, n_end) alone, where `from` begins; n_begin a multiple of kRowBlock, n_end too or N. All ranges together give what
+// pack() gives.
+void pack_rows(const Spec& spec, const Codes& from, void* packed, int64_t n_begin, int64_t n_end);
 // Returns what pack was given, bit for bit. zeros may be null when !spec.zeros.
 void unpack(const Spec& spec, const void* packed, uint8_t* codes, float* scales, uint8_t* zeros);
 // W of rows [n_begin, n_end) as f32, out [n_end - n_begin, K]: (code - zero) * scale, one rounding. Any n_begin.

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -65,6 +66,43 @@ TEST(Qgemm, PackedSizeIsTheBitsPerWeight) {
   }
 }
 
+// Field by field, as docs/formats.md draws them, with noise behind the last code.
+std::vector<uint32_t> as_words(const Case& c) {
+  const int64_t width = row_words(c.spec);
+  std::vector<uint32_t> words(static_cast<size_t>(c.spec.n * width));
+  for (int64_t bit = 0; bit < width * 32; ++bit) {
+    for (int64_t n = 0; n < c.spec.n; ++n) {
+      const int64_t k = bit / c.spec.bits;
+      const uint32_t one = k < c.spec.k ? c.codes[n * c.spec.k + k] >> bit % c.spec.bits & 1u : static_cast<uint32_t>(bit + n) % 3 == 0;
+      words[static_cast<size_t>(n * width + bit / 32)] |= one << bit % 32;
+    }
+  }
+  return words;
+}
+
+TEST(Qgemm, RangesOfCodesAndOfWordsGiveTheWhole) {
+  for (int bits = 2; bits <= 8; ++bits)
+    for (int64_t group : {-1, 32, 100})
+      for (int64_t k : {1, 31, 64, 257, 1100})
+        for (int64_t n : {1, 16, 53})
+          for (bool zeros : {false, true}) {
+            const Case c({n, k, bits, group, zeros, ScaleType::f16}, bits * 100 + static_cast<unsigned>(k));
+            const int64_t G = group_count(c.spec), W = row_words(c.spec);
+            const auto words = bits == 7 ? std::vector<uint32_t>() : as_words(c);
+            for (bool of_words : {false, true}) {
+              if (of_words && bits == 7) continue;
+              std::vector<uint64_t> packed(c.packed.size(), 0x0123456789abcdefu);
+              for (int64_t begin = 0; begin < n; begin += 32) {
+                pack_rows(c.spec,
+                          {.codes = of_words ? nullptr : c.codes.data() + begin * k, .words = of_words ? words.data() + begin * W : nullptr,
+                           .scales = c.scales.data() + begin * G, .zeros = zeros ? c.zeros.data() + begin * G : nullptr},
+                          packed.data(), begin, std::min(begin + 32, n));
+              }
+              ASSERT_EQ(packed, c.packed) << bits << " bits, group " << group << ", [" << n << ", " << k << "], words " << of_words;
+            }
+          }
+}
+
 TEST(Qgemm, PackRefusesWhatDoesNotFit) {
   std::vector<uint64_t> packed(4096);
   const uint8_t code = 16, ok = 3;
@@ -73,6 +111,8 @@ TEST(Qgemm, PackRefusesWhatDoesNotFit) {
   EXPECT_THROW(pack({1, 1, 4, -1, true, ScaleType::f32}, &ok, &scale, &code, packed.data()), std::invalid_argument);
   EXPECT_THROW(pack({1, 1, 4, -1, false, ScaleType::bf16}, &ok, &odd, nullptr, packed.data()), std::invalid_argument);
   EXPECT_THROW(pack({1, 1, 4, -1, false, ScaleType::f16}, &ok, &big, nullptr, packed.data()), std::invalid_argument);
+  const uint32_t word = 3;
+  EXPECT_THROW(pack_rows({1, 1, 7, -1, false, ScaleType::f32}, {nullptr, &word, &scale, nullptr}, packed.data(), 0, 1), std::invalid_argument);
   EXPECT_THROW(packed_bytes({1, 1, 9, -1, false, ScaleType::f32}), std::invalid_argument);
 }
 
