@@ -4,6 +4,8 @@
 #include <c10/core/InferenceMode.h>
 #include <fmt/format.h>
 
+#include <future>
+
 #include "api/guard.h"
 #include "api/load.h"
 #include "api/loaded.h"
@@ -32,9 +34,10 @@ Engine Engine::open(const EngineOptions& options) {
     load.dtype = options.dtype;
     load.compute = options.compute;
     load.vision_attention = options.vision_attention;
+    auto tokenizer = std::async(std::launch::async, [&] { return read_tokenizer(options.model); });
     s->loaded = open_model(options.model, load);
     const Model& model = *s->loaded.model;
-    s->parts = read_prompt_parts(options.model, model);
+    s->parts = read_prompt_parts(options.model, model, tokenizer.get());
     GenerationDefaults defaults = read_generation_defaults(s->loaded.checkpoint.generation_config(), s->loaded.checkpoint.config());
     if (defaults.eos.empty() && s->parts.tokenizer && s->parts.tokenizer->eos_id()) defaults.eos.push_back(*s->parts.tokenizer->eos_id());
     SchedulerOptions limits{options.max_running, options.prefill_tokens, options.max_kv_tokens, options.max_context, options.kv_cache};

@@ -138,8 +138,8 @@ QuantizeReport quantize(const QuantizeOptions& given, const ProgressSink& progre
     CheckpointSource source(checkpoint, type);
     const auto model = type.make(checkpoint.config(), source);
     std::optional<CalibData> data;
+    at::set_num_threads(1);  // our own pool runs the heavy work, in pieces that do not depend on the number of threads
     if (calibrated) {
-      at::set_num_threads(1);  // our own pool runs the heavy work, in pieces that do not depend on the number of threads
       check_settings(settings);
       data = read_calibration(wanted, read_prompt_parts(checkpoint.directory(), *model));
       settings.data = &*data;

@@ -3,6 +3,8 @@
 
 #include <ATen/ops/tensor.h>
 
+#include <utility>
+
 #include "base/error.h"
 #include "base/file.h"
 
@@ -54,13 +56,21 @@ void check_placeholders(const Prompt& prompt, const MediaInputs& media, const Pr
 
 }  // namespace
 
-PromptParts read_prompt_parts(const std::string& directory, const Model& model) {
+std::optional<Tokenizer> read_tokenizer(const std::string& directory) {
+  for (const char* name : {"tokenizer.json", "vocab.json", "tokenizer_config.json"}) {
+    if (is_file(directory + "/" + name)) return Tokenizer::from_directory(directory);
+  }
+  return std::nullopt;
+}
+
+PromptParts read_prompt_parts(const std::string& directory, const Model& model) { return read_prompt_parts(directory, model, read_tokenizer(directory)); }
+
+PromptParts read_prompt_parts(const std::string& directory, const Model& model, std::optional<Tokenizer> tokenizer) {
   PromptParts parts;
   parts.directory = directory;
   parts.model = &model;
+  parts.tokenizer = std::move(tokenizer);
   auto holds = [&](const char* name) { return is_file(directory + "/" + name); };
-  if (holds("tokenizer.json") || holds("vocab.json") || holds("tokenizer_config.json"))
-    parts.tokenizer = Tokenizer::from_directory(directory);
   if (ChatTemplate::in_directory(directory)) parts.chat_template = ChatTemplate::from_directory(directory);
   if (model.vision() && (holds("preprocessor_config.json") || holds("processor_config.json")))
     parts.processor = QwenProcessor::load(directory);

@@ -91,6 +91,11 @@ void to_words(const Spec& spec, const Layout& l, const uint8_t* codes, uint32_t*
     throw std::invalid_argument("qgemm::pack: code " + std::to_string(*wrong) + " does not fit " + std::to_string(spec.bits) + " bits");
   }
   const int shift = (1 << (l.bits - 1)) - l.centre;  // to the centre of the stored width: 7 bits lie in 8
+  if (spec.bits == 8) {  // they are words
+    if (l.k % 4 != 0) words[l.k / 4] = 0;
+    std::memcpy(words, codes, static_cast<size_t>(l.k));
+    return;
+  }
   uint64_t buffer = 0;
   int held = 0;
   for (int64_t i = 0; i < l.k; ++i) {
