@@ -14,8 +14,7 @@ void rows_by_16(const float* x, const float* w, int64_t k, const float* init, in
     acc[r][0] = acc[r][1] = _mm256_setzero_ps();
     _mm_prefetch(reinterpret_cast<const char*>(init + r * ld_init), _MM_HINT_T0);
   }
-  for (int64_t i = 0; i < k; ++i) {
-    _mm_prefetch(ahead + 16 * i, _MM_HINT_T1);
+  const auto step = [&](int64_t i) __attribute__((always_inline)) {
     const __m256 w0 = _mm256_loadu_ps(w + i * 16), w1 = _mm256_loadu_ps(w + i * 16 + 8);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
@@ -23,7 +22,15 @@ void rows_by_16(const float* x, const float* w, int64_t k, const float* init, in
       acc[r][0] = _mm256_fmadd_ps(a, w0, acc[r][0]);
       acc[r][1] = _mm256_fmadd_ps(a, w1, acc[r][1]);
     }
+    asm volatile("" ::: "memory");  // or GCC loads ahead for the steps that follow and runs out of registers
+  };
+  int64_t i = 0;
+  for (; i + 4 <= k; i += 4) {  // a cache line ahead; as few instructions beside FMAs as may be
+    _mm_prefetch(ahead + 16 * i, _MM_HINT_T1);
+#pragma GCC unroll 4
+    for (int64_t j = 0; j < 4; ++j) step(i + j);
   }
+  for (; i < k; ++i) step(i);
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
     _mm256_storeu_ps(y + r * ldy, _mm256_add_ps(_mm256_loadu_ps(init + r * ld_init), acc[r][0]));
