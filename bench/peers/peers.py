@@ -151,7 +151,7 @@ class Cases:
         tower = ["--quantize-vision", "--quantize-projector"]
         vino, vision = ["DYNAMIC_QUANTIZATION_GROUP_SIZE=128"], self.work / f"openvino-{VISION}"
         self.all = {
-            STATERA_4: self.statera([*four, "--head-bits", 8], tower),
+            STATERA_4: self.statera([*four, "--head-bits", 8], tower, rounds=four),
             "statera W4 g128, head 16": self.statera(four, None),
             STATERA_8: self.statera(eight, tower),
             STATERA_16: self.statera([], []),
@@ -166,8 +166,8 @@ class Cases:
             "torch bf16": self.torch("bf16", True),
         }
 
-    def statera(self, bits, tower):
-        """tower: flags for the vision tower, None: the language model alone."""
+    def statera(self, bits, tower, rounds=None):
+        """tower: flags for the vision tower, None: the language model alone; rounds: flags of statera quantize, None: it is not measured."""
         a = self.args
 
         def one(preset, image, flags):
@@ -185,16 +185,16 @@ class Cases:
                 report, m = one(VISION, f"{a.side}x{a.side}", [*bits, *tower])
                 out["vision"], out["first"] = (1e3 * report[k]["seconds"]["median"] for k in ("vision", "first_token"))
                 out["others"], out["memory"] = max(out["others"], m["others"]), max(out["memory"], report["peak_memory_bytes"])
-            if "quantize" in a.figures and bits[:4] == ["--w-bits", 4, "--w-group", 128] and tower is not None:
-                self.rounding(out, [a.program, "quantize", self.work / TEXT, "--method", "rtn", *bits[:4], "--out", self.work / "rounded", "--overwrite", "--threads",
-                                    a.threads, "--progress", "off"])
+            if "quantize" in a.figures and rounds:
+                self.rounding(out, (self.work / TEXT).glob("*.safetensors"), [a.program, "quantize", self.work / TEXT, "--method", "rtn", *rounds, "--out",
+                                                                              self.work / "rounded", "--overwrite", "--threads", a.threads, "--progress", "off"])
             return out
         return case if a.program.exists() else None
 
-    def rounding(self, out, command):
-        """Adds how fast it was; the weights of the text model are in the page cache."""
+    def rounding(self, out, files, command):
+        """Adds how fast `command` quantizes `files`, which are brought into the page cache."""
         read = 0
-        for file in (self.work / TEXT).glob("*.safetensors"):
+        for file in files:
             with open(file, "rb", buffering=0) as f:
                 while piece := f.read(1 << 24):
                     read += len(piece)
@@ -210,7 +210,8 @@ class Cases:
                 text, m = measured([bin / "llama-bench", "-m", gguf / f"text-{kind}.gguf", "-t", a.threads, *tokens, "-r", 3, "-o", "json", *flags], self.env)
                 out.update({**m, key: spread(json.loads(text)[0]["samples_ts"])["median"], "memory": m["rss"], "others": max(out["others"], m["others"])})
             if "quantize" in a.figures and kind.startswith("Q4") and not flags:
-                self.rounding(out, [bin / "llama-quantize", gguf / "text-bf16.gguf", self.work / "rounded.gguf", kind, a.threads])
+                source = gguf / "text-bf16.gguf"
+                self.rounding(out, [source], [bin / "llama-quantize", source, self.work / "rounded.gguf", kind, a.threads])
             if self.image and vision:
                 text, m = measured([bin / "llama-mtmd-cli", "-m", gguf / f"vl-{kind}.gguf", "--mmproj", gguf / "mmproj.gguf", "--image", self.picture(), "-p", "hi",
                                     "-n", 1, "-t", a.threads, "--temp", 0, "-c", 4096, "--perf", "-lv", 4], self.env, errors_too=True)

@@ -44,8 +44,8 @@ Weight make_dense(at::Tensor W_NK);         // floating, any of f32, bf16, f16
 Weight make_rounded(QTensor q);
 // Kernel layout. With an ActQuant of 8 bits whose groups fit those of the weight, both sides run in integers.
 Weight make_packed(const QTensor& q);
-// The same of codes as compressed-tensors packs them, which costs no more than reading them: words_NW i32 [N, ceil(K * bits / 32)], fields low
-// bit first, each code + 2^(bits-1); not of 7 bits. q.q is not read.
+// The same of codes as compressed-tensors packs them, without looking at them one by one: words_NW i32 [N, ceil(K * bits / 32)], fields low bit
+// first, each code + 2^(bits-1); not of 7 bits. q.q is not read.
 Weight make_packed(const QTensor& q, const at::Tensor& words_NW, int64_t columns);
 bool is_packed(const WeightRep& weight);
 // 8 bits in groups like the weight's, or of 128 columns where those are longer: what a packed weight can meet in integers. Nothing for

@@ -24,7 +24,7 @@ struct PromptParts {
 // Tokenizer, template and processor of a checkpoint folder, as far as they are there. A file that is there and broken is its reader's
 // Error.
 PromptParts read_prompt_parts(const std::string& directory, const Model& model);
-// The same with what read_tokenizer() gave, which needs no model and takes as long as packing a small one: for whoever does both at a time.
+// The same with what read_tokenizer() gave, which needs no model: for whoever reads both at a time.
 PromptParts read_prompt_parts(const std::string& directory, const Model& model, std::optional<Tokenizer> tokenizer);
 std::optional<Tokenizer> read_tokenizer(const std::string& directory);
 
