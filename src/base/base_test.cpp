@@ -4,8 +4,12 @@
 
 #include <atomic>
 #include <chrono>
+#include <map>
+#include <mutex>
 #include <numeric>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "base/fields.h"
@@ -107,6 +111,31 @@ TEST(Threads, EveryIndexRunsOnceForAnyThreadCount) {
       for (int64_t i = b; i < e; ++i) ++seen[i];
     });
     for (auto& s : seen) EXPECT_EQ(s.load(), 1);
+  }
+  set_num_threads(2);
+}
+
+TEST(Threads, PiecesAreWholeGrainsAndNeverGrow) {
+  for (int threads : {2, 3}) {
+    set_num_threads(threads);
+    for (const auto& [count, grain] : {std::pair<int64_t, int64_t>{1003, 7}, {140, 1}, {24, 1}, {8960, 16}, {9, 8}, {100'000, 3}}) {
+      std::mutex mutex;
+      std::map<int64_t, int64_t> pieces;
+      parallel_for(count, grain, [&](int64_t b, int64_t e) {
+        std::lock_guard lock(mutex);
+        pieces[b] = e;
+      });
+      int64_t at = 0, before = (((count + grain - 1) / grain + 4 * threads - 1) / (4 * threads)) * grain;
+      for (const auto& [begin, end] : pieces) {
+        EXPECT_EQ(begin, at);
+        EXPECT_EQ(begin % grain, 0);
+        EXPECT_LE(end - begin, before) << count << " in " << grain << " from " << begin;
+        before = (end - begin + grain - 1) / grain * grain;
+        at = end;
+      }
+      EXPECT_EQ(at, count);
+      EXPECT_LE(before, grain);  // the last
+    }
   }
   set_num_threads(2);
 }

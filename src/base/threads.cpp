@@ -86,12 +86,10 @@ class Pool {
   }
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  void run(int64_t count, int64_t chunk, const std::function<void(int64_t, int64_t)>& body) {
+  void run(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body) {
     std::lock_guard one_job(job_mutex_);
     body_ = &body;
-    count_ = count;
-    chunk_ = chunk;
-    pieces_ = (count + chunk - 1) / chunk;
+    cut(count, grain);
     done_.store(0, std::memory_order_relaxed);
     failed_.store(false, std::memory_order_relaxed);
     fault_ = nullptr;
@@ -113,15 +111,27 @@ class Pool {
   }
 
  private:
+  // Pieces of whole grains: of a quarter of a thread's share each, and of the last half of all work half of what a thread's share of the rest is. Large
+  // ones first, since memory is read best in long stretches; small ones last, so that no thread waits long for one that began late or is slower.
+  void cut(int64_t count, int64_t grain) {
+    starts_.assign(1, 0);
+    const int64_t grains = (count + grain - 1) / grain, most = (grains + 4 * threads() - 1) / (4 * threads());
+    for (int64_t left = grains; left > 0;) {
+      const int64_t taken = std::min(most, (left + 2 * threads() - 1) / (2 * threads()));
+      left -= taken;
+      starts_.push_back(std::min(count, starts_.back() + taken * grain));
+    }
+    pieces_ = static_cast<int64_t>(starts_.size()) - 1;
+  }
   static int64_t left(uint64_t job) { return static_cast<int64_t>(job & 0xffffffff); }
   void take() {
     inside = true;
     uint64_t job = job_.load(std::memory_order_acquire);
     while (left(job) > 0) {
       if (!job_.compare_exchange_weak(job, job - 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
-      const int64_t begin = (pieces_ - left(job)) * chunk_;  // what describes the job stays until this piece is done
+      const auto piece = static_cast<size_t>(pieces_ - left(job));  // what describes the job stays until this piece is done
       try {
-        if (!failed_.load(std::memory_order_relaxed)) (*body_)(begin, std::min(begin + chunk_, count_));
+        if (!failed_.load(std::memory_order_relaxed)) (*body_)(starts_[piece], starts_[piece + 1]);
       } catch (...) {
         std::lock_guard lock(mutex_);
         if (!fault_) fault_ = std::current_exception();
@@ -156,7 +166,8 @@ class Pool {
   std::atomic<bool> failed_{false};
   bool stop_ = false;
   const std::function<void(int64_t, int64_t)>* body_ = nullptr;
-  int64_t count_ = 0, chunk_ = 1, pieces_ = 0;
+  std::vector<int64_t> starts_;  // of the pieces, and the end
+  int64_t pieces_ = 0;
   std::exception_ptr fault_;
 };
 
@@ -191,9 +202,7 @@ void parallel_for(int64_t count, int64_t grain, const std::function<void(int64_t
   if (count <= grain) return body(0, count);
   std::shared_ptr<Pool> p = pool();
   if (p->threads() == 1) return body(0, count);
-  // Several pieces per thread even out uneven pieces; whole multiples of grain keep block-aligned callers aligned.
-  int64_t pieces = p->threads() * 4;
-  p->run(count, std::max(grain, (count / pieces + grain - 1) / grain * grain), body);
+  p->run(count, grain, body);
 }
 
 }  // namespace statera

@@ -96,20 +96,23 @@ class Packed : public WeightRep {
 
 using Weights = std::span<const Packed* const>;
 
-// Calls run(number of the weight, its output, first row, end) for all rows of all weights, spread over the threads.
+// Rows of W that no two threads share the work of, for T rows of x: few where each is read once only, so that threads end together.
+int64_t rows_together(int64_t T) { return T <= i8::kMaxDecodeRows ? i8::kBlocks * i8::kRowBlock : i8::kBestRows; }
+
+// Calls run(number of the weight, its output, first row, end) for all rows of all weights, spread over the threads; T rows of x.
 template <class Run>
-void over_rows(Weights weights, std::vector<at::Tensor>& y, Run&& run) {
-  constexpr int64_t kRows = i8::kBestRows;
-  std::vector<int64_t> first{0};  // unit of kRows rows at which each weight begins
+void over_rows(Weights weights, int64_t T, std::vector<at::Tensor>& y, Run&& run) {
+  const int64_t rows = rows_together(T);
+  std::vector<int64_t> first{0};  // unit of so many rows at which each weight begins
   std::vector<float*> to;
   for (size_t i = 0; i < weights.size(); ++i) {
-    first.push_back(first.back() + (weights[i]->spec().n + kRows - 1) / kRows);
+    first.push_back(first.back() + (weights[i]->spec().n + rows - 1) / rows);
     to.push_back(y[i].mutable_data_ptr<float>());
   }
   parallel_for(first.back(), 1, [&](int64_t begin, int64_t end) {
     for (size_t i = 0; i < weights.size(); ++i) {
       const int64_t from = std::max(begin, first[i]) - first[i], stop = std::min(end, first[i + 1]) - first[i];
-      if (from < stop) run(i, to[i], from * kRows, std::min(stop * kRows, weights[i]->spec().n));
+      if (from < stop) run(i, to[i], from * rows, std::min(stop * rows, weights[i]->spec().n));
     }
   });
 }
@@ -170,7 +173,7 @@ std::vector<at::Tensor> multiply(Weights weights, std::span<const at::Tensor> bi
   if (T > 0 && segment > 0) q = quantize_rows(x32, *act, segment);
   const float* from = x32.const_data_ptr<float>();
   if (T > 0) {
-    over_rows(weights, y, [&](size_t i, float* to, int64_t begin, int64_t end) {
+    over_rows(weights, T, y, [&](size_t i, float* to, int64_t begin, int64_t end) {
       const Packed& w = *weights[i];
       const int64_t N = w.spec().n;
       if (q) i8::matmul(q->rows, T, w.data(), w.spec(), nullptr, to, N, begin, end);
@@ -267,12 +270,13 @@ at::Tensor apply_activated(Activation kind, const WeightRows& rows, const Weight
     if (r.bias.defined()) ew::table().add_bias(out.data(), width, count, width, from_on(r.bias, n));
     return out.data();
   };
-  parallel_for((F + i8::kBestRows - 1) / i8::kBestRows, 1, [&](int64_t first_unit, int64_t last_unit) {
+  const int64_t unit = rows_together(T);
+  parallel_for((F + unit - 1) / unit, 1, [&](int64_t first_unit, int64_t last_unit) {
     thread_local std::vector<float> activated, factor;
-    const int64_t stop = std::min(last_unit * i8::kBestRows, F);
+    const int64_t stop = std::min(last_unit * unit, F);
     over_stretches(q.rows, T, [&](int64_t first, const i8::Rows& x, int64_t count) {
-      const int64_t width = count <= i8::kMaxDecodeRows ? stop - first_unit * i8::kBestRows : i8::kBestRows;
-      for (int64_t begin = first_unit * i8::kBestRows; begin < stop; begin += width) {
+      const int64_t width = T <= i8::kMaxDecodeRows ? stop - first_unit * unit : unit;
+      for (int64_t begin = first_unit * unit; begin < stop; begin += width) {
         const int64_t end = std::min(stop, begin + width);
         const float *a = product(rows, x, count, begin, end, activated), *b = product(times, x, count, begin, end, factor);
         ew::table().activate(act_of(kind), a, end - begin, b, end - begin, count, end - begin, to + first * F + begin, F);

@@ -92,7 +92,7 @@ void dot_rows(const float* x, int64_t ldx, const Rows& w, int row, int64_t k, co
 
 template <Type T, int M>
 void decode_rows(const float* x, int64_t ldx, const Rows& w, int64_t k, float* y) {
-  constexpr int kR = M == 1 ? 1 : M <= 6 ? 4 : 2, kC = M == 1 ? 4 : 1;  // a single row of x: one stream is read fastest
+  constexpr int kR = M > 1 && M <= 6 ? 4 : 2, kC = M == 1 ? 2 : 1;
   int row = 0;
   const Ahead<T, kR> ahead(w, k);
   for (; row + kR <= w.rows; row += kR) dot_rows<T, M, kR, kC>(x, ldx, w, row, k, ahead, y);

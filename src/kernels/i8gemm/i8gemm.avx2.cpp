@@ -14,7 +14,7 @@ using qgemm::Layout;
 using qgemm::ScaleType;
 
 constexpr int kRows = 4;      // of x at once
-constexpr int kAhead = 2048;  // bytes of codes that decoding asks for, into the second-level cache, before use
+constexpr int kAhead = 4096;  // bytes of codes that decoding asks for, into the second-level cache, before use
 
 // Field stream to bytes, eight rows at a time: of the word window that holds four fields, each field is moved to its byte.
 template <int B>

@@ -14,7 +14,7 @@ namespace {
 using qgemm::Layout;
 using qgemm::ScaleType;
 
-constexpr int kAhead = 2048;  // bytes of codes that decoding asks for, into the second-level cache, before use
+constexpr int kAhead = 4096;  // bytes of codes that decoding asks for, into the second-level cache, before use
 
 // Four codes of 4k.. per 32-bit lane, one a byte, from the stream of 32 fields of B bits in B words.
 template <int B>
