@@ -145,7 +145,7 @@ QuantizeReport quantize(const QuantizeOptions& given, const ProgressSink& progre
       settings.data = &*data;
     }
     std::optional<KeptBuffers> kept;
-    if (calibrated) kept.emplace();
+    kept.emplace();
     if (options.plan) return plan_quantization(*model, source, settings, options.out);
     return run_quantization(*model, source, settings, options.out, {progress, cancel, {}});
   });

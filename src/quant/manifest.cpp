@@ -1,6 +1,8 @@
 // The manifest's text and the hashing behind it.
 #include "quant/manifest.h"
 
+#include <utility>
+
 #include "base/file.h"
 #include "base/threads.h"
 #include "quant/sha256.h"
@@ -21,15 +23,23 @@ std::string manifest_text(const Json& run, const std::vector<FileDigest>& files)
   return all.dump(2) + "\n";
 }
 
-std::vector<FileDigest> digest_files(const std::string& folder, const std::vector<std::string>& names) {
-  std::vector<FileDigest> out(names.size());
-  parallel_for(static_cast<int64_t>(names.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const std::string& name = names[static_cast<size_t>(i)];
-      out[static_cast<size_t>(i)] = {name, file_size(folder + "/" + name), sha256_file(folder + "/" + name)};
-    }
-  });
-  return out;
+Digests::Digests(std::string folder, std::vector<std::string> names) : folder_(std::move(folder)), names_(std::move(names)), found_(names_.size()) {
+  beside_ = std::async(std::launch::async, [this] { take(); });
+}
+
+Digests::~Digests() { next_ = names_.size(); }
+
+void Digests::take() {
+  for (size_t i; (i = next_++) < names_.size();) {
+    const std::string path = folder_ + "/" + names_[i];
+    found_[i] = {names_[i], file_size(path), sha256_file(path)};
+  }
+}
+
+std::vector<FileDigest> Digests::finish() {
+  parallel_for(num_threads(), 1, [this](int64_t, int64_t) { take(); });
+  beside_.get();
+  return std::move(found_);
 }
 
 }  // namespace statera

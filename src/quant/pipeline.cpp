@@ -451,12 +451,13 @@ class Run {
     const auto begin = std::chrono::steady_clock::now();
     copy_side_files(sides_, source_.checkpoint().directory(), staging.folder());
     for (const auto& [name, text] : small_files(plan_)) write_file_atomic(staging.folder() + "/" + name, text);
-    check_output(model, staging);
     std::vector<std::string> names;
     for (const auto& [name, bytes] : report_.files) {
       if (name != "statera.json") names.push_back(name);
     }
-    const std::string manifest = manifest_text(run_, digest_files(staging.folder(), names));
+    Digests digests(staging.folder(), std::move(names));
+    check_output(model, staging);
+    const std::string manifest = manifest_text(run_, digests.finish());
     write_file_atomic(staging.folder() + "/statera.json", manifest);
     for (const auto& [name, bytes] : report_.files) {
       const uint64_t written = file_size(staging.folder() + "/" + name);

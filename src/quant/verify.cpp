@@ -134,11 +134,13 @@ class Checker {
     if (reading_.tensors.count(l.stored.path + ".weight_packed")) {
       const Entry& e = at(l.stored.path + ".weight_packed");
       const int64_t words = (K * spec.bits + 31) / 32;
-      std::vector<uint32_t> row(static_cast<size_t>(words));
-      for (int64_t n = 0; n < N; ++n) {
-        std::memcpy(row.data(), e.data + n * words * 4, static_cast<size_t>(words) * 4);
-        for (int64_t k = 0; k < K; ++k) codes[n * K + k] = static_cast<int8_t>(code_at(row.data(), k, spec.bits));
-      }
+      parallel_for(N, 16, [&](int64_t begin, int64_t end) {
+        std::vector<uint32_t> row(static_cast<size_t>(words));
+        for (int64_t n = begin; n < end; ++n) {
+          std::memcpy(row.data(), e.data + n * words * 4, static_cast<size_t>(words) * 4);
+          for (int64_t k = 0; k < K; ++k) codes[n * K + k] = static_cast<int8_t>(code_at(row.data(), k, spec.bits));
+        }
+      });
     } else {
       const Entry& e = at(l.stored.path + ".weight");
       check(e.bytes == static_cast<uint64_t>(N * K), "int8 weight of another size");

@@ -2,6 +2,7 @@
 #include "run/sampler.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -105,17 +106,41 @@ SamplingOptions sampling_of_generation_config(const Json& config) {
   return s;
 }
 
+// By blocks, of which only one is looked at again: as integers, logits are compared several at a time, and NaN lie beyond the infinities.
 int64_t argmax(std::span<const float> logits) {
-  int64_t best = -1;
-  float highest = -std::numeric_limits<float>::infinity();
-  for (size_t i = 0; i < logits.size(); ++i) {
-    if (!(logits[i] < std::numeric_limits<float>::infinity())) {
-      throw Error(ErrorKind::unsupported, "the logits are not finite (token " + std::to_string(i) + ")");
+  constexpr size_t kBlock = 256;
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  const auto key = [](float x) {
+    const auto bits = std::bit_cast<int32_t>(x);
+    return bits ^ ((bits >> 31) & 0x7fffffff);
+  };
+  const auto value = [](int32_t k) { return std::bit_cast<float>(k ^ ((k >> 31) & 0x7fffffff)); };
+  const int32_t least = key(-kInf), most = key(kInf);
+  float highest = -kInf;
+  size_t best = logits.size();  // where the block of the highest begins
+  for (size_t begin = 0; begin < logits.size(); begin += kBlock) {
+    int32_t high = least, low = most;
+    const auto look = [&](size_t count) {
+      for (size_t i = 0; i < count; ++i) {
+        const int32_t k = key(logits[begin + i]);
+        high = std::max(high, k);
+        low = std::min(low, k);
+      }
+    };
+    if (logits.size() - begin >= kBlock) {
+      look(kBlock);
+    } else {
+      look(logits.size() - begin);
     }
-    if (logits[i] > highest) highest = logits[i], best = static_cast<int64_t>(i);
+    if (high >= most || low < least) {
+      while (logits[begin] < kInf) ++begin;
+      throw Error(ErrorKind::unsupported, "the logits are not finite (token " + std::to_string(begin) + ")");
+    }
+    if (value(high) > highest) highest = value(high), best = begin;
   }
-  if (best < 0) throw Error(ErrorKind::unsupported, "the logits are not finite (every token is excluded)");
-  return best;
+  if (best == logits.size()) throw Error(ErrorKind::unsupported, "the logits are not finite (every token is excluded)");
+  while (logits[best] != highest) ++best;
+  return static_cast<int64_t>(best);
 }
 
 void apply_penalties(std::span<float> logits, const Sampling& s, const TokenHistory& history) {

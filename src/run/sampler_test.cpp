@@ -3,8 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "base/fields.h"
@@ -45,6 +48,29 @@ TEST(Sampler, NonFiniteLogitsAreAnError) {
   EXPECT_THROW(argmax(std::vector<float>{1, inf}), Error);
   EXPECT_THROW(argmax(std::vector<float>{-inf, -inf}), Error);
   EXPECT_EQ(argmax(std::vector<float>{-inf, -5}), 1);
+}
+
+TEST(Sampler, ArgmaxOfLongRowsIsTheFirstOfTheLargestWhereverItStands) {
+  for (size_t size : {255, 256, 257, 1000}) {
+    const Rng rng(7, size);
+    std::vector<float> logits(size);
+    for (size_t i = 0; i < size; ++i) logits[i] = static_cast<float>(static_cast<int64_t>(rng.at(i) % 61) - 70);  // ties, all negative
+    EXPECT_EQ(argmax(logits), std::max_element(logits.begin(), logits.end()) - logits.begin()) << size;
+    for (size_t at : {size_t{0}, size - 2, size / 2}) {
+      std::vector<float> one = logits;
+      one[at] = -0.0f, one[at + 1] = 0.0f;
+      EXPECT_EQ(argmax(one), static_cast<int64_t>(at)) << "of equals, whatever their sign";
+      for (float bad : {std::nanf(""), -std::nanf(""), std::numeric_limits<float>::infinity()}) {
+        one[at] = bad;
+        try {
+          argmax(one);
+          FAIL() << bad << " at " << at;
+        } catch (const Error& e) {
+          EXPECT_NE(std::string(e.what()).find("(token " + std::to_string(at) + ")"), std::string::npos) << e.what();
+        }
+      }
+    }
+  }
 }
 
 TEST(Sampler, RepetitionPenaltyDividesPositiveAndMultipliesNegativeLogitsOfPromptAndAnswer) {
