@@ -70,7 +70,11 @@ void rows_of(const uint32_t* a, const uint32_t* b, int64_t count, bool add, floa
     const __m512bh b0 = (__m512bh)_mm512_loadu_si512(b + i * kColumns), b1 = (__m512bh)_mm512_loadu_si512(b + i * kColumns + 16);
 #pragma GCC unroll 12
     for (int r = 0; r < R; ++r) {
-      const __m512bh one = (__m512bh)_mm512_set1_epi32(static_cast<int>(a[r * (kDepth / 2) + i]));
+      __m512i both = _mm512_set1_epi32(static_cast<int>(a[r * (kDepth / 2) + i]));
+#ifdef __clang__
+      asm("" : "+v"(both));  // clang 16 crashes on folding the load into the product
+#endif
+      const __m512bh one = (__m512bh)both;
       acc[r][0] = _mm512_dpbf16_ps(acc[r][0], one, b0);
       acc[r][1] = _mm512_dpbf16_ps(acc[r][1], one, b1);
     }
