@@ -144,8 +144,7 @@ QuantizeReport quantize(const QuantizeOptions& given, const ProgressSink& progre
       data = read_calibration(wanted, read_prompt_parts(checkpoint.directory(), *model));
       settings.data = &*data;
     }
-    std::optional<KeptBuffers> kept;
-    kept.emplace();
+    const KeptBuffers kept(calibrated ? kKeptBuffers : 0);  // what the memory plan counts
     if (options.plan) return plan_quantization(*model, source, settings, options.out);
     return run_quantization(*model, source, settings, options.out, {progress, cancel, {}});
   });

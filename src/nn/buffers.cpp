@@ -37,11 +37,12 @@ class Keeper final : public c10::Allocator {
   }
   void allow(uint64_t bytes) {
     const std::lock_guard hold(lock_);
-    if (most_ == 0) peak_ = used_;
+    if (keepers_++ == 0) peak_ = used_;
     most_ += bytes;
   }
   void allow_less(uint64_t bytes) {
     const std::lock_guard hold(lock_);
+    --keepers_;
     most_ -= bytes;
     shrink();
   }
@@ -77,7 +78,7 @@ class Keeper final : public c10::Allocator {
     free_(memory);
   }
   void shrink() {
-    const uint64_t most = most_ == 0 ? 0 : most_ + peak_ - used_;
+    const uint64_t most = keepers_ == 0 ? 0 : most_ + peak_ - used_;
     while (held_ > most) {
       const auto [memory, bytes] = kept_.front();
       kept_.pop_front();
@@ -93,6 +94,7 @@ class Keeper final : public c10::Allocator {
   std::unordered_map<void*, size_t> sizes_;       // of large memory, used or kept
   std::list<std::pair<void*, size_t>> kept_;      // newest last
   uint64_t held_ = 0, used_ = 0, peak_ = 0, most_ = 0;  // bytes: kept, used, most used since any were allowed, allowed beyond that
+  int keepers_ = 0;                                     // KeptBuffers that live
 };
 
 Keeper& keeper() {

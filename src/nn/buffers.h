@@ -10,7 +10,8 @@ namespace statera {
 inline constexpr uint64_t kKeptBuffers = uint64_t{128} << 20;
 
 // While it lives, freed tensor memory of 1 MiB and more is kept for tensors of the same size, the oldest given up first: kept and used
-// together never come to more than the most that was used at once and `bytes`. For the whole process; the bytes of several add up.
+// together never come to more than the most that was used at once and `bytes`, which may be 0. For the whole process; the bytes of several
+// add up.
 class KeptBuffers {
  public:
   explicit KeptBuffers(uint64_t bytes = kKeptBuffers);

@@ -42,6 +42,17 @@ TEST(KeptBuffers, KeptAndUsedTogetherStayWithinTheMostThatWasUsedAndTheAllowance
   EXPECT_EQ(kept.bytes(), 15 * mib);
 }
 
+TEST(KeptBuffers, WithoutAnAllowanceMemoryOfThePeakIsUsedAgain) {
+  const uint64_t mib = uint64_t{1} << 20;
+  const KeptBuffers kept(0);
+  megabytes(4);
+  EXPECT_EQ(kept.bytes(), 4 * mib);
+  at::Tensor now = megabytes(3);  // with the 4 it would be 7
+  EXPECT_EQ(kept.bytes(), 0u);
+  now.reset();
+  EXPECT_EQ(kept.bytes(), 3 * mib);
+}
+
 TEST(KeptBuffers, AllowancesOfSeveralAddUpAndTheLastOneLetsGo) {
   const uint64_t mib = uint64_t{1} << 20;
   auto one = std::make_unique<KeptBuffers>(2 * mib), two = std::make_unique<KeptBuffers>(3 * mib);
