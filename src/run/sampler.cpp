@@ -110,33 +110,23 @@ SamplingOptions sampling_of_generation_config(const Json& config) {
 int64_t argmax(std::span<const float> logits) {
   constexpr size_t kBlock = 256;
   constexpr float kInf = std::numeric_limits<float>::infinity();
-  const auto key = [](float x) {
-    const auto bits = std::bit_cast<int32_t>(x);
-    return bits ^ ((bits >> 31) & 0x7fffffff);
-  };
-  const auto value = [](int32_t k) { return std::bit_cast<float>(k ^ ((k >> 31) & 0x7fffffff)); };
-  const int32_t least = key(-kInf), most = key(kInf);
+  const auto turned = [](int32_t bits) { return bits ^ ((bits >> 31) & 0x7fffffff); };  // bits in the order of their floats, and back
+  const int32_t least = turned(std::bit_cast<int32_t>(-kInf)), most = turned(std::bit_cast<int32_t>(kInf));
   float highest = -kInf;
   size_t best = logits.size();  // where the block of the highest begins
   for (size_t begin = 0; begin < logits.size(); begin += kBlock) {
     int32_t high = least, low = most;
-    const auto look = [&](size_t count) {
-      for (size_t i = 0; i < count; ++i) {
-        const int32_t k = key(logits[begin + i]);
-        high = std::max(high, k);
-        low = std::min(low, k);
-      }
-    };
-    if (logits.size() - begin >= kBlock) {
-      look(kBlock);
-    } else {
-      look(logits.size() - begin);
+    for (float x : logits.subspan(begin, std::min(kBlock, logits.size() - begin))) {
+      const int32_t k = turned(std::bit_cast<int32_t>(x));
+      high = std::max(high, k);
+      low = std::min(low, k);
     }
     if (high >= most || low < least) {
       while (logits[begin] < kInf) ++begin;
       throw Error(ErrorKind::unsupported, "the logits are not finite (token " + std::to_string(begin) + ")");
     }
-    if (value(high) > highest) highest = value(high), best = begin;
+    const float value = std::bit_cast<float>(turned(high));
+    if (value > highest) highest = value, best = begin;
   }
   if (best == logits.size()) throw Error(ErrorKind::unsupported, "the logits are not finite (every token is excluded)");
   while (logits[best] != highest) ++best;
