@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
 namespace statera {
 
@@ -17,8 +18,8 @@ uint64_t memory_of_machine();
 // the environment stays.
 void use_huge_pages();
 
-// Memory of `bytes` at a multiple of 64, of huge pages where it is large and the system offers them; std::bad_alloc when there is none.
-// For what is kept: weights. Freed by std::free.
-void* large_memory(uint64_t bytes);
+// Memory of `bytes`, zeros, at a multiple of 64; std::bad_alloc when there is none. For what is kept: weights. Small ones lie together in huge pages
+// where the system offers them, whatever their size, and go back to the system when the last of those that share a chunk of 64 MiB goes.
+std::shared_ptr<void> large_memory(uint64_t bytes);
 
 }  // namespace statera

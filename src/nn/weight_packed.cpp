@@ -5,7 +5,6 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
-#include <cstdlib>
 
 #include "base/error.h"
 #include "base/heap.h"
@@ -22,25 +21,11 @@ namespace ew = kernels::elementwise;
 namespace i8 = kernels::i8gemm;
 namespace qg = kernels::qgemm;
 
-class Buffer {
- public:
-  explicit Buffer(size_t bytes) : bytes_(bytes), data_(large_memory(bytes)) {}
-  ~Buffer() { std::free(data_); }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-  void* data() const { return data_; }
-  int64_t size() const { return static_cast<int64_t>(bytes_); }
-
- private:
-  size_t bytes_;
-  void* data_;
-};
-
 class Packed : public WeightRep {
  public:
   // words_NW undefined: the codes are q.q.
   Packed(const QTensor& q, const at::Tensor& words_NW, int64_t columns)
-      : qspec_(q.spec), scale_dtype_(q.scale.scalar_type()), spec_(spec_of(q, columns)), buffer_(qg::packed_bytes(spec_)) {
+      : qspec_(q.spec), scale_dtype_(q.scale.scalar_type()), spec_(spec_of(q, columns)), bytes_(static_cast<int64_t>(qg::packed_bytes(spec_))), memory_(large_memory(static_cast<uint64_t>(bytes_))) {
     const int centre = 1 << (q.spec.bits - 1);
     const at::Tensor scales = q.scale.to(at::kFloat).contiguous(), words = words_NW.defined() ? words_NW.contiguous() : at::Tensor();
     const at::Tensor zeros = q.zero.defined() ? (q.zero.to(at::kShort) + centre).to(at::kByte).contiguous() : at::Tensor();
@@ -57,7 +42,7 @@ class Packed : public WeightRep {
         for (int64_t i = 0; code && i < (end - begin) * K; ++i) block[static_cast<size_t>(i)] = static_cast<uint8_t>(code[begin * K + i] + centre);
         const qg::Codes from{.codes = code ? block.data() : nullptr, .words = word ? word + begin * W : nullptr, .scales = scale + begin * G,
                              .zeros = zero ? zero + begin * G : nullptr};
-        qg::pack_rows(spec_, from, buffer_.data(), begin, end);
+        qg::pack_rows(spec_, from, memory_.get(), begin, end);
       }
     });
   }
@@ -65,22 +50,22 @@ class Packed : public WeightRep {
   at::Tensor dense() const override {
     at::Tensor W = at::empty({spec_.n, spec_.k}, at::kFloat);
     float* out = W.mutable_data_ptr<float>();
-    parallel_for(spec_.n, 64, [&](int64_t begin, int64_t end) { qg::dequantize(spec_, buffer_.data(), out + begin * spec_.k, begin, end); });
+    parallel_for(spec_.n, 64, [&](int64_t begin, int64_t end) { qg::dequantize(spec_, data(), out + begin * spec_.k, begin, end); });
     return W;
   }
   std::optional<QTensor> unpack() const override {
     const int64_t G = qg::group_count(spec_);
     at::Tensor codes = at::empty({spec_.n, spec_.k}, at::kByte), scales = at::empty({spec_.n, G}, at::kFloat), zeros;
     if (spec_.zeros) zeros = at::empty({spec_.n, G}, at::kByte);
-    qg::unpack(spec_, buffer_.data(), codes.mutable_data_ptr<uint8_t>(), scales.mutable_data_ptr<float>(), spec_.zeros ? zeros.mutable_data_ptr<uint8_t>() : nullptr);
+    qg::unpack(spec_, data(), codes.mutable_data_ptr<uint8_t>(), scales.mutable_data_ptr<float>(), spec_.zeros ? zeros.mutable_data_ptr<uint8_t>() : nullptr);
     const int centre = 1 << (qspec_.bits - 1);
     QTensor q{qspec_, (codes.to(at::kShort) - centre).to(at::kChar), scales.to(scale_dtype_), {}};
     if (spec_.zeros) q.zero = (zeros.to(at::kShort) - centre).to(at::kChar);
     return q;
   }
-  int64_t bytes() const override { return buffer_.size(); }
+  int64_t bytes() const override { return bytes_; }
   const qg::Spec& spec() const { return spec_; }
-  const void* data() const { return buffer_.data(); }
+  const void* data() const { return memory_.get(); }
 
  private:
   static qg::Spec spec_of(const QTensor& q, int64_t columns) {
@@ -91,7 +76,8 @@ class Packed : public WeightRep {
   QSpec qspec_;
   at::ScalarType scale_dtype_;
   qg::Spec spec_;
-  Buffer buffer_;
+  int64_t bytes_;
+  std::shared_ptr<void> memory_;
 };
 
 using Weights = std::span<const Packed* const>;
@@ -117,16 +103,19 @@ void over_rows(Weights weights, int64_t T, std::vector<at::Tensor>& y, Run&& run
   });
 }
 
+// Length of the segments in which both sides are integers; 0 where they are not.
+int64_t integer_segment(const Packed& w, const ActQuant* act) { return act && act->bits == 8 && w.spec().k > 0 ? i8::segment_of(w.spec(), act->group) : 0; }
+
 // x as int8, with the memory that it lies in.
 struct QuantizedRows {
   at::Tensor q, scale, minus_sum;
   i8::Rows rows;
 };
 
-QuantizedRows quantize_rows(const at::Tensor& x32, const ActQuant& act, int64_t segment) {
+QuantizedRows quantize_rows(const at::Tensor& x32, const ActQuant& act, const i8::Rows& like) {
   const int64_t T = x32.size(0), K = x32.size(1);
   QuantizedRows out;
-  i8::Rows& r = out.rows = i8::rows_of(T, K, segment);
+  i8::Rows& r = out.rows = like;
   out.q = at::empty({r.padded * r.stride}, at::kChar);
   out.scale = at::empty({r.padded, r.segments}, at::kFloat);
   out.minus_sum = at::empty({r.padded, r.segments}, at::kInt);
@@ -143,16 +132,32 @@ QuantizedRows quantize_rows(const at::Tensor& x32, const ActQuant& act, int64_t 
   return out;
 }
 
-// Length of the segments in which both sides are integers; 0 where they are not.
-int64_t integer_segment(const Packed& w, const ActQuant* act) { return act && act->bits == 8 && w.spec().k > 0 ? i8::segment_of(w.spec(), act->group) : 0; }
+// The same for weights that share x, whose rows lie differently for codes of 4 bits and others when they are few.
+class QuantizedInput {
+ public:
+  QuantizedInput(Weights weights, const at::Tensor& x32, const ActQuant& act) {
+    for (const Packed* w : weights) {
+      const i8::Rows rows = i8::rows_of(x32.size(0), x32.size(1), integer_segment(*w, &act), w->spec().bits);
+      size_t i = 0;
+      while (i < kept_.size() && kept_[i].rows.evens_first != rows.evens_first) ++i;
+      if (i == kept_.size()) kept_.push_back(quantize_rows(x32, act, rows));
+      which_.push_back(i);
+    }
+  }
+  const i8::Rows& of(size_t weight) const { return kept_[which_[weight]].rows; }
 
-// Calls f(first, rows, count) for stretches of the rows of x that are multiplied at a time: `rows` begins at the first of them.
+ private:
+  std::vector<QuantizedRows> kept_;
+  std::vector<size_t> which_;
+};
+
+// Calls f(first, count) for stretches of the rows of x that are multiplied at a time.
 template <class F>
 void over_stretches(const i8::Rows& x, int64_t T, F&& f) {
   const int64_t each = i8::rows_at_once(x, T);
   for (int64_t first = 0, count; first < T; first += count) {
     count = std::min(each, T - first);
-    f(first, i8::rows_from(x, first), count);
+    f(first, count);
   }
 }
 
@@ -169,14 +174,14 @@ std::vector<at::Tensor> multiply(Weights weights, std::span<const at::Tensor> bi
   const at::Tensor x32 = (act && segment == 0 ? fake_quantize(x, *act) : x).to(at::kFloat).contiguous();
   std::vector<at::Tensor> y;
   for (const Packed* w : weights) y.push_back(at::empty({T, w->spec().n}, x32.options()));
-  std::optional<QuantizedRows> q;
-  if (T > 0 && segment > 0) q = quantize_rows(x32, *act, segment);
+  std::optional<QuantizedInput> q;
+  if (T > 0 && segment > 0) q.emplace(weights, x32, *act);
   const float* from = x32.const_data_ptr<float>();
   if (T > 0) {
     over_rows(weights, T, y, [&](size_t i, float* to, int64_t begin, int64_t end) {
       const Packed& w = *weights[i];
       const int64_t N = w.spec().n;
-      if (q) i8::matmul(q->rows, T, w.data(), w.spec(), nullptr, to, N, begin, end);
+      if (q) i8::matmul(q->of(i), T, w.data(), w.spec(), nullptr, to, N, begin, end);
       else qg::matmul(from, K, T, w.data(), w.spec(), nullptr, to, N, begin, end);
       if (!biases.empty() && biases[i].defined()) ew::table().add_bias(to + begin, N, T, end - begin, from_on(biases[i], begin));
     });
@@ -258,7 +263,9 @@ at::Tensor apply_activated(Activation kind, const WeightRows& rows, const Weight
   const int64_t T = x_TK.size(0), F = rows.count;
   at::Tensor y = at::empty({T, F}, x_TK.options());
   if (T == 0) return y;
-  const QuantizedRows q = quantize_rows(x_TK.contiguous(), *act, integer_segment(static_cast<const Packed&>(*rows.weight), act));
+  std::vector<const Packed*> weights{static_cast<const Packed*>(rows.weight)};
+  if (times.weight) weights.push_back(static_cast<const Packed*>(times.weight));
+  const QuantizedInput q(weights, x_TK.contiguous(), *act);
   float* to = y.mutable_data_ptr<float>();
   // [count, end - begin] of a product with its bias, in memory of this thread.
   const auto product = [](const WeightRows& r, const i8::Rows& x, int64_t count, int64_t begin, int64_t end, std::vector<float>& out) -> const float* {
@@ -274,11 +281,12 @@ at::Tensor apply_activated(Activation kind, const WeightRows& rows, const Weight
   parallel_for((F + unit - 1) / unit, 1, [&](int64_t first_unit, int64_t last_unit) {
     thread_local std::vector<float> activated, factor;
     const int64_t stop = std::min(last_unit * unit, F);
-    over_stretches(q.rows, T, [&](int64_t first, const i8::Rows& x, int64_t count) {
+    over_stretches(q.of(0), T, [&](int64_t first, int64_t count) {
+      const i8::Rows x = i8::rows_from(q.of(0), first), x_times = times.weight ? i8::rows_from(q.of(1), first) : i8::Rows{};
       const int64_t width = T <= i8::kMaxDecodeRows ? stop - first_unit * unit : unit;
       for (int64_t begin = first_unit * unit; begin < stop; begin += width) {
         const int64_t end = std::min(stop, begin + width);
-        const float *a = product(rows, x, count, begin, end, activated), *b = product(times, x, count, begin, end, factor);
+        const float *a = product(rows, x, count, begin, end, activated), *b = product(times, x_times, count, begin, end, factor);
         ew::table().activate(act_of(kind), a, end - begin, b, end - begin, count, end - begin, to + first * F + begin, F);
       }
     });

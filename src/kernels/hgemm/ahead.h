@@ -9,11 +9,11 @@
 namespace statera::kernels::hgemm {
 namespace {
 
-// R rows side by side, of k elements each: asks for what lies 8 KiB further on in the order in which they are read, behind their end in the next R
+// R rows side by side, of k elements each: asks for what lies `Bytes` further on in the order in which they are read, behind their end in the next R
 // rows.
-template <Type T, int R>
+template <Type T, int R, int Bytes = 8192, _mm_hint Hint = _MM_HINT_T1>
 struct Ahead {
-  static constexpr int64_t kSize = size_of(T), kElements = 8192 / R / kSize;
+  static constexpr int64_t kSize = size_of(T), kElements = Bytes / R / kSize;
   const char* data;
   int64_t ldw, before_end, behind_end, end;  // distances where it lies in rows as many groups on, or one more
   Ahead(const Rows& w, int64_t columns) : data(static_cast<const char*>(w.data)), ldw(w.ldw) {
@@ -28,7 +28,7 @@ struct Ahead {
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-      for (int64_t b = 0; b < bytes; b += 64) _mm_prefetch(from + r * ldw * kSize + b, _MM_HINT_T1);
+      for (int64_t b = 0; b < bytes; b += 64) _mm_prefetch(from + r * ldw * kSize + b, Hint);
   }
 };
 

@@ -41,9 +41,17 @@ inline __attribute__((always_inline)) __m128 sums_of(__m512 a, __m512 b, __m512 
   return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
 }
 
+// And from there into the first, before use.
+template <Type T, int R>
+struct Asks {
+  Ahead<T, R> far;
+  Ahead<T, R, 4096, _MM_HINT_T0> near;
+  Asks(const Rows& w, int64_t columns) : far(w, columns), near(w, columns) {}
+};
+
 // R rows of w from `row` against M rows of x, C chains each.
 template <Type T, int M, int R, int C>
-void dot_rows(const float* x, int64_t ldx, const Rows& w, int row, int64_t k, const Ahead<T, R>& ahead, float* y) {
+void dot_rows(const float* x, int64_t ldx, const Rows& w, int row, int64_t k, const Asks<T, R>& ahead, float* y) {
   __m512 acc[M][R][C];
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
@@ -54,7 +62,8 @@ void dot_rows(const float* x, int64_t ldx, const Rows& w, int row, int64_t k, co
   const int64_t base = row * w.ldw;
   int64_t i = 0;
   for (; i + 16 * C <= k; i += 16 * C) {
-    ahead.ask(row, i, 16 * C * size_of(T));
+    ahead.far.ask(row, i, 16 * C * size_of(T));
+    ahead.near.ask(row, i, 16 * C * size_of(T));
 #pragma GCC unroll 4
     for (int c = 0; c < C; ++c) {
       __m512 wr[R];
@@ -94,10 +103,10 @@ template <Type T, int M>
 void decode_rows(const float* x, int64_t ldx, const Rows& w, int64_t k, float* y) {
   constexpr int kR = M > 1 && M <= 6 ? 4 : 2, kC = M == 1 ? 2 : 1;
   int row = 0;
-  const Ahead<T, kR> ahead(w, k);
+  const Asks<T, kR> ahead(w, k);
   for (; row + kR <= w.rows; row += kR) dot_rows<T, M, kR, kC>(x, ldx, w, row, k, ahead, y);
   if (row == w.rows) return;
-  const Ahead<T, 1> rest(w, k);
+  const Asks<T, 1> rest(w, k);
   for (; row < w.rows; ++row) dot_rows<T, M, 1, kC>(x, ldx, w, row, k, rest, y);
 }
 

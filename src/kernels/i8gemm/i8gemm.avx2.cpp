@@ -13,8 +13,9 @@ namespace {
 using qgemm::Layout;
 using qgemm::ScaleType;
 
-constexpr int kRows = 4;      // of x at once
-constexpr int kAhead = 4096;  // bytes of codes that decoding asks for, into the second-level cache, before use
+constexpr int kRows = 4;  // of x at once
+// Bytes of codes that decoding asks for before use: into the second-level cache, and from there into the first.
+constexpr int kAhead = 8192, kSoon = 4096;
 
 // Field stream to bytes, eight rows at a time: of the word window that holds four fields, each field is moved to its byte.
 template <int B>
@@ -53,6 +54,22 @@ STATERA_INLINE void each_quad(const uint32_t* words, __m256i flip, F f) {
   } else {
 #pragma GCC unroll 8
     for (int t = 0; t < 8; ++t) f(t, quad<B>(words, t, flip));
+  }
+}
+
+// The same as x lies in decode(): for 4 bits the codes of even k of each word, then those of odd k.
+template <int B, class F>
+STATERA_INLINE void each_decoded(const uint32_t* words, __m256i flip, F f) {
+  if constexpr (B == 4) {
+    const __m256i mask = _mm256_set1_epi8(15);
+#pragma GCC unroll 4
+    for (int w = 0; w < 4; ++w) {
+      const __m256i v = _mm256_xor_si256(load(words + w * kRowBlock), flip);
+      f(2 * w, _mm256_and_si256(v, mask));
+      f(2 * w + 1, _mm256_and_si256(_mm256_srli_epi16(v, 4), mask));
+    }
+  } else {
+    each_quad<B>(words, flip, f);
   }
 }
 
@@ -244,6 +261,11 @@ void micro(const Strip& w, const Tile& x, const float* init, int64_t ld_init, fl
   }
 }
 
+STATERA_INLINE void ask(const uint32_t* words) {
+  _mm_prefetch(reinterpret_cast<const char*>(words) + kAhead, _MM_HINT_T1);
+  _mm_prefetch(reinterpret_cast<const char*>(words) + kSoon, _MM_HINT_T0);
+}
+
 // The sums of a segment of `units` for R rows of x, 4 * width bytes a quad, and 8 H rows of W.
 template <int B, int R, int H>
 STATERA_INLINE void sum_units(const uint32_t* words, const int8_t* q, int64_t width, int64_t units, __m256i flip, __m256i (&acc)[R][H]) {
@@ -251,12 +273,12 @@ STATERA_INLINE void sum_units(const uint32_t* words, const int8_t* q, int64_t wi
   const __m256i ones = _mm256_set1_epi16(1);
   for (int64_t u = 0; u < units; ++u, words += B * kRowBlock, q += 32 * width) {
 #pragma GCC unroll 8
-    for (int b = 0; b < B; ++b) _mm_prefetch(reinterpret_cast<const char*>(words) + 64 * b + kAhead, _MM_HINT_T1);
+    for (int b = 0; b < B; ++b) ask(words + b * kRowBlock);
 #pragma GCC unroll 2
     for (int h = 0; h < H; ++h) {
       __m256i pairs[R], high[R];
       const int8_t* x = q;
-      each_quad<B>(words + 8 * h, flip, [&](int t, __m256i codes) __attribute__((always_inline)) {
+      each_decoded<B>(words + 8 * h, flip, [&](int t, __m256i codes) __attribute__((always_inline)) {
         const Halves both = B == 8 ? halves(codes) : Halves{codes, codes};
 #pragma GCC unroll 4
         for (int r = 0; r < R; ++r) {
@@ -284,7 +306,7 @@ STATERA_INLINE void sum_bytes(const uint32_t* words, const int8_t* q, int64_t wi
   const auto low = [](__m256i v) { return _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8); };
   const auto high = [](__m256i v) { return _mm256_srai_epi16(v, 8); };
   for (int64_t t = 0; t < 8 * units; ++t, words += kRowBlock, q += 4 * width) {
-    _mm_prefetch(reinterpret_cast<const char*>(words) + kAhead, _MM_HINT_T1);
+    ask(words);
     __m256i even[H], odd[H];
 #pragma GCC unroll 2
     for (int h = 0; h < H; ++h) {
@@ -312,6 +334,7 @@ void decode_rows(const Layout& l, const uint8_t* block, int half, const Rows& x,
   const __m256i flip = flip_of<B>(l);
   const int8_t* q = x.q + 4 * from;
   const int64_t units = x.segment / 32;
+  qgemm::prefetch_gap(l, block, kAhead);
   __m256 total[R][H];
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r)

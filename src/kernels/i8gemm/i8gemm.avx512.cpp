@@ -14,7 +14,8 @@ namespace {
 using qgemm::Layout;
 using qgemm::ScaleType;
 
-constexpr int kAhead = 4096;  // bytes of codes that decoding asks for, into the second-level cache, before use
+// Bytes of codes that decoding asks for before use: into the second-level cache, and from there into the first.
+constexpr int kAhead = 8192, kSoon = 4096;
 
 // Four codes of 4k.. per 32-bit lane, one a byte, from the stream of 32 fields of B bits in B words.
 template <int B>
@@ -43,6 +44,15 @@ struct Quads {
     return _mm512_ternarylogic_epi32(v, centre, _mm512_set1_epi8(static_cast<char>((1 << B) - 1)), 0x28);  // (v ^ centre) & mask
   }
 };
+
+// For x whose evens lie first, of B = 4: the codes of even k of word T / 2 for even T, those of odd k for odd T, sixteenfold where kSixteenfold.
+template <int T, bool kSixteenfold>
+STATERA_INLINE __m512i nibbles(const uint32_t* words, __m512i both_centres) {
+  __m512i v = _mm512_loadu_si512(words + T / 2 * kRowBlock);
+  const bool upper = T % 2 == 1 && kSixteenfold;
+  if (T % 2 == 1 && !kSixteenfold) v = _mm512_srli_epi16(v, 4);
+  return _mm512_ternarylogic_epi32(v, both_centres, _mm512_set1_epi8(static_cast<char>(upper ? 0xf0 : 0x0f)), 0x28);
+}
 
 template <int B>
 void unpack_bits(const Layout& l, const uint8_t* block, int64_t unit, int64_t units, uint8_t* codes) {
@@ -249,18 +259,27 @@ constexpr int kChains = M == 1 ? 8 : M == 2 ? 4 : M <= 4 ? 2 : 1;
 template <int B, int M, int N>
 void decode_blocks(const Layout& l, const uint8_t* block, const Rows& x, float* y) {
   constexpr int kC = kChains<M>;
+  constexpr bool kSixteenfold = B == 4 && kC > 1;  // chains of odd number sum codes of upper halves where they lie
   const Quads<B> quads(l.centre);
+  const __m512i both_centres = _mm512_set1_epi8(static_cast<char>(17 * (l.centre & 15)));
   const auto* words = reinterpret_cast<const uint32_t*>(block);
   const int64_t next = l.block_bytes / 4;
-  const char* end = reinterpret_cast<const char*>(block) + l.block_bytes;
+  constexpr int kFar = kAhead / N, kNear = kSoon / N;
+  // Behind the end of a block comes the N-th after it.
+  const auto ahead = [&](const uint32_t* from, int64_t distance) __attribute__((always_inline)) {
+    const char *to = reinterpret_cast<const char*>(from) + distance, *end = reinterpret_cast<const char*>(block) + l.block_bytes;
+    return N > 1 && to >= end ? to + (N - 1) * l.block_bytes : to;
+  };
   const bool is_short = x.segment <= kShortSegment;
   const int64_t units = x.segment / 32;
   const int8_t* q = x.q;
   __m512 total[N][M];
 #pragma GCC unroll 2
-  for (int n = 0; n < N; ++n)
+  for (int n = 0; n < N; ++n) {
+    qgemm::prefetch_gap(l, block + n * l.block_bytes, kFar);
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m) total[n][m] = _mm512_setzero_ps();
+  }
   int64_t left = l.units;
   for (int64_t s = 0; s < x.segments; ++s, left -= units) {
     const int64_t g = s * x.segment / l.group < l.groups ? s * x.segment / l.group : l.groups - 1;
@@ -276,17 +295,21 @@ void decode_blocks(const Layout& l, const uint8_t* block, const Rows& x, float* 
           acc[n][m][c] = c > 0 ? _mm512_setzero_si512()
                                : minus_zeros(_mm512_setzero_si512(), zero_of(l, block + n * l.block_bytes, g), x.minus_sum[m * x.segments + s], is_short);
     for (int64_t u = 0; u < (left < units ? left : units); ++u, words += B * kRowBlock, q += 32 * M) {
-      // behind the end of a block comes the N-th after it
-      const auto* ahead = reinterpret_cast<const char*>(words) + kAhead;
-      if (N > 1 && ahead >= end) ahead += (N - 1) * l.block_bytes;
+      const char *far = ahead(words, kFar), *near = ahead(words, kNear);
 #pragma GCC unroll 2
       for (int n = 0; n < N; ++n)
 #pragma GCC unroll 8
-        for (int b = 0; b < B; ++b) _mm_prefetch(ahead + n * l.block_bytes + b * 64, _MM_HINT_T1);
+        for (int b = 0; b < B; ++b) {
+          _mm_prefetch(far + n * l.block_bytes + b * 64, _MM_HINT_T1);
+          _mm_prefetch(near + n * l.block_bytes + b * 64, _MM_HINT_T0);
+        }
       auto one = [&]<int T>(std::integral_constant<int, T>) __attribute__((always_inline)) {
         __m512i w[N];
 #pragma GCC unroll 2
-        for (int n = 0; n < N; ++n) w[n] = quads.template at<T>(words + n * next);
+        for (int n = 0; n < N; ++n) {
+          if constexpr (B == 4) w[n] = nibbles<T, kSixteenfold>(words + n * next, both_centres);
+          else w[n] = quads.template at<T>(words + n * next);
+        }
 #pragma GCC unroll 8
         for (int m = 0; m < M; ++m) {
           const __m512i xm = four(q + 4 * (T * M + m));
@@ -303,7 +326,10 @@ void decode_blocks(const Layout& l, const uint8_t* block, const Rows& x, float* 
 #pragma GCC unroll 8
       for (int m = 0; m < M; ++m) {
 #pragma GCC unroll 8
-        for (int c = 1; c < kC; ++c) acc[n][m][0] = _mm512_add_epi32(acc[n][m][0], acc[n][m][c]);
+        for (int c = kC - 1; c > 0; --c) {
+          if (c > 1) acc[n][m][c - 2] = _mm512_add_epi32(acc[n][m][c - 2], acc[n][m][c]);
+          else acc[n][m][0] = _mm512_add_epi32(acc[n][m][0], kSixteenfold ? _mm512_srai_epi32(acc[n][m][1], 4) : acc[n][m][1]);
+        }
         const __m512 both = _mm512_mul_ps(scale, _mm512_set1_ps(x.scale[m * x.segments + s]));
         total[n][m] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[n][m][0]), both, total[n][m]);
       }

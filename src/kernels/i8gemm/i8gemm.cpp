@@ -158,7 +158,7 @@ struct Product {
     for (int64_t n = n_begin; n < n_end; n += kColumns) {
       const int64_t columns = std::min(kColumns, n_end - n);
       for (int64_t first = 0; first < m; first += x.width) {
-        t.decode(l, block(n), columns > kRowBlock ? 2 : 1, rows_from(x, first), x.width, out);
+        t.decode(l, block(n), columns > kRowBlock ? 2 : 1, first == 0 ? x : rows_from(x, first), x.width, out);
         for (int64_t r = first; r < std::min(m, first + x.width); ++r)
           for (int64_t c = 0; c < columns; ++c) y[r * ldy + n + c] = out[(r - first) * kColumns + c] + (bias ? bias[n + c] : 0.0f);
       }
@@ -197,6 +197,15 @@ void weave(const Codes& codes, int64_t count, int8_t* to, int64_t step) {
   }
 }
 
+// Of every eight codes those of even places first.
+void evens_first(int8_t* codes, int64_t count) {
+  for (int64_t i = 0; i < count; i += 16) {
+    auto* at = reinterpret_cast<__m128i*>(codes + i);
+    const __m128i v = _mm_load_si128(at), halves = _mm_packus_epi16(_mm_and_si128(v, _mm_set1_epi16(255)), _mm_srli_epi16(v, 8));
+    _mm_store_si128(at, _mm_unpacklo_epi32(halves, _mm_unpackhi_epi64(halves, halves)));
+  }
+}
+
 // Codes of [begin, end) of rows [row, row + rows) of one tile, x [rows, ldx] with a scale each, a segment at a time; zeros up to the row's
 // stride after the last.
 void put(const Table& t, const float* x, int64_t ldx, int rows, int64_t begin, int64_t end, const float* scales, const Rows& out,
@@ -209,6 +218,7 @@ void put(const Table& t, const float* x, int64_t ldx, int rows, int64_t begin, i
       out.scale[at] = scales[r];
       out.minus_sum[at] = -code(t, x + r * ldx + k, count, scales[r], codes[r]);
       std::memset(codes[r] + count, 0, filled - count);
+      if (out.evens_first) evens_first(codes[r], filled);
     }
     lay(codes, rows, filled, out, row, k);
   }
@@ -259,7 +269,7 @@ Rows tiles_of(int64_t m, int64_t k, int64_t segment) {
   return r;
 }
 
-Rows rows_of(int64_t m, int64_t k, int64_t segment) {
+Rows rows_of(int64_t m, int64_t k, int64_t segment, int bits) {
   Rows r = tiles_of(m, k, segment);
   const bool decode = in_use().table->decode != nullptr;
   if (m > (decode && !micro_for(r) ? kMostDecodeRows : kMaxDecodeRows)) return r;
@@ -267,6 +277,7 @@ Rows rows_of(int64_t m, int64_t k, int64_t segment) {
   r.width = static_cast<int>(std::max<int64_t>(1, (m + groups - 1) / groups));
   r.together = 4;
   r.decode = decode;
+  r.evens_first = decode && bits == 4;
   r.padded = round_up(m, r.width);
   return r;
 }

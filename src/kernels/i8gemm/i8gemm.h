@@ -30,20 +30,22 @@ int64_t segment_of(const qgemm::Spec& w, int64_t x_group);
 
 // Quantized x: codes of `width` rows lie together, T = `together` of k at a time, as the kernels read them: row r's code k is at
 // q[r / width * width * stride + k / T * T * width + r % width * T + k % T]; zeros between K and stride. Rows between M and `padded` are
-// read, whatever they hold.
+// read, whatever they hold. evens_first: of every eight codes of a row those of even k lie before those of odd k, as the two halves of bytes
+// of W do.
 struct Rows {
   int64_t k = 0, segment = 0, segments = 0;  // segments = ceil(k / segment)
   int width = 1;
   int together = 4;
   bool decode = false;           // width is that of a group for decode(), not of a tile
+  bool evens_first = false;      // for W of 4 bits, in decode()
   int64_t padded = 0;            // M up to a multiple of width
   int64_t stride = 0;            // bytes of codes a row
   int8_t* q = nullptr;           // [padded * stride]
   float* scale = nullptr;        // [padded][segments]
   int32_t* minus_sum = nullptr;  // [padded][segments]: minus the sum of the segment's codes
 };
-// All but the pointers, whose memory is the caller's; as the active set wants it, which must not change before matmul().
-Rows rows_of(int64_t m, int64_t k, int64_t segment);
+// All but the pointers, whose memory is the caller's; as the active set wants it, which must not change before matmul(). bits: of W.
+Rows rows_of(int64_t m, int64_t k, int64_t segment, int bits);
 Rows tiles_of(int64_t m, int64_t k, int64_t segment);  // the same for those who call micro() themselves
 // Those from row `first` on, a multiple of width.
 Rows rows_from(const Rows& x, int64_t first);

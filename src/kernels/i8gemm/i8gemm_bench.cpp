@@ -20,7 +20,7 @@ struct Input {
   std::vector<int8_t> q;
   std::vector<int32_t> minus_sum;
   Rows rows;
-  Input(int64_t m, int64_t k, int64_t segment) : rows(rows_of(m, k, segment)) {
+  Input(int64_t m, int64_t k, int64_t segment, int bits) : rows(rows_of(m, k, segment, bits)) {
     std::mt19937 rng(2);
     std::normal_distribution<float> d;
     x.resize(m * k);
@@ -50,7 +50,7 @@ void run(benchmark::State& state, int64_t working_set) {
   const std::vector<float> scales(zeros.size(), 0.0078125f);
   qgemm::pack(spec, codes.data(), scales.data(), spec.zeros ? zeros.data() : nullptr, weights.first);
   weights.repeat();
-  Input in(m, k, segment_of(spec, state.range(3)));
+  Input in(m, k, segment_of(spec, state.range(3)), bits);
   quantize(in.x.data(), k, m, state.range(3), in.rows, 0);
   std::vector<float> y(m * n);
   const int threads = static_cast<int>(state.range(7));
@@ -74,7 +74,7 @@ void i8gemm_quantize(benchmark::State& state) {
   if (!isa_supported(isa)) return state.SkipWithError("instruction set not supported here");
   set_isa(isa);
   const int64_t m = state.range(1), group = state.range(2);
-  Input in(m, kHidden, group > 0 ? group : kMaxSegment);
+  Input in(m, kHidden, group > 0 ? group : kMaxSegment, 4);
   for (auto _ : state) quantize(in.x.data(), kHidden, m, group, in.rows, 0);
   state.SetBytesProcessed(state.iterations() * m * kHidden * 4);
   set_isa(std::nullopt);

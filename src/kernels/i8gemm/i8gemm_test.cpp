@@ -50,7 +50,7 @@ struct Quantized {
   std::vector<int8_t> q;
   std::vector<float> scale;
   std::vector<int32_t> minus_sum;
-  Quantized(int64_t count, int64_t k, int64_t segment) : rows(rows_of(count, k, segment)), m(count) {
+  Quantized(int64_t count, int64_t k, int64_t segment, int bits) : rows(rows_of(count, k, segment, bits)), m(count) {
     q.assign(rows.padded * rows.stride, 99);
     scale.assign(rows.padded * rows.segments, 5.0f);
     minus_sum.assign(rows.padded * rows.segments, 6);
@@ -60,6 +60,7 @@ struct Quantized {
   }
   int64_t place(int64_t r, int64_t k) const {
     const int64_t w = rows.width, t = rows.together;
+    if (rows.evens_first) k = k / 8 * 8 + k % 2 * 4 + k % 8 / 2;
     return r / w * w * rows.stride + k / t * t * w + r % w * t + k % t;
   }
   int code(int64_t r, int64_t k) const { return q[place(r, k)]; }
@@ -86,7 +87,7 @@ void expect_integers(const Case& c, int64_t m, int64_t x_group) {
   const Spec& s = c.spec;
   const int64_t segment = segment_of(s, x_group), ldy = s.n + 3;
   ASSERT_GT(segment, 0);
-  Quantized x(m, s.k, segment);
+  Quantized x(m, s.k, segment, s.bits);
   x.set(bytes(m * s.k, 4));
   std::vector<float> y(m * ldy, 12345.0f);
   matmul(x.rows, m, c.packed.data(), s, nullptr, y.data(), ldy, 0, s.n);
@@ -152,7 +153,7 @@ TEST(I8gemm, ExtremeBytesDoNotSaturate) {
           std::fill(c.codes.begin(), c.codes.end(), static_cast<uint8_t>(most));
           std::fill(c.zeros.begin(), c.zeros.end(), uint8_t{0});
           pack(c.spec, c.codes.data(), c.scales.data(), c.zeros.data(), c.packed.data());
-          Quantized x(m, k, segment_of(c.spec, -1));
+          Quantized x(m, k, segment_of(c.spec, -1), c.spec.bits);
           x.set(std::vector<int8_t>(m * k, xv));
           std::vector<float> y(m * 16);
           matmul(x.rows, m, c.packed.data(), c.spec, nullptr, y.data(), 16, 0, 16);
@@ -168,7 +169,7 @@ TEST(I8gemm, ScalesAndBiasFollowTheDefinition) {
         for (bool zeros : {false, true}) {
           const Case c({37, 500, 4, group, zeros, ScaleType::f16}, 2);
           const Spec& s = c.spec;
-          Quantized x(m, s.k, segment_of(s, 64));
+          Quantized x(m, s.k, segment_of(s, 64), s.bits);
           const auto values = normal(m * s.k, 5), bias = normal(s.n, 6);
           quantize(values.data(), s.k, m, 64, x.rows, 0);
           std::vector<float> y(m * s.n);
@@ -193,7 +194,7 @@ TEST(I8gemm, RangesAndThreadsEqualTheWhole) {
   for_each_kernels([] {
     const Case c({200, 300, 4, 128, true, ScaleType::f16}, 2);
     for (auto [m, group] : {std::pair<int64_t, int64_t>{1, 32}, {4, 128}, {30, 32}, {30, 128}}) {
-      Quantized x(m, c.spec.k, segment_of(c.spec, group));
+      Quantized x(m, c.spec.k, segment_of(c.spec, group), c.spec.bits);
       quantize(normal(m * c.spec.k, 1).data(), c.spec.k, m, group, x.rows, 0);
       std::vector<float> whole(m * 200);
       auto run = [&, count = m](std::vector<float>& y, int64_t a, int64_t b) {
@@ -214,7 +215,7 @@ TEST(I8gemm, RangesAndThreadsEqualTheWhole) {
 
 // y of one shape with random scales, under whatever is in use.
 std::vector<float> product(const Case& c, int64_t m, int64_t x_group, const float* bias) {
-  Quantized x(m, c.spec.k, segment_of(c.spec, x_group));
+  Quantized x(m, c.spec.k, segment_of(c.spec, x_group), c.spec.bits);
   quantize(normal(m * c.spec.k, 7).data(), c.spec.k, m, x_group, x.rows, 0);
   std::vector<float> y(m * c.spec.n);
   matmul(x.rows, m, c.packed.data(), c.spec, bias, y.data(), c.spec.n, 0, c.spec.n);
@@ -244,7 +245,7 @@ TEST(I8gemm, VectorSetsGiveTheSameFloats) {
 TEST(I8gemm, TilesTakeManyRowsInSegmentsOfWholeTiles) {
   const Kernels amx{&kAvx512, &kAmxTwin};
   set_kernels(&amx);
-  const auto together = [](int64_t m, int64_t k, int64_t segment) { return rows_of(m, k, segment).together; };
+  const auto together = [](int64_t m, int64_t k, int64_t segment) { return rows_of(m, k, segment, 4).together; };
   EXPECT_EQ(together(9, 1536, 128), 64);
   EXPECT_EQ(together(9, 100, 64), 64);
   EXPECT_EQ(together(9, 1536, kMaxSegment), 64);
@@ -252,7 +253,7 @@ TEST(I8gemm, TilesTakeManyRowsInSegmentsOfWholeTiles) {
   EXPECT_EQ(together(8, 1536, 128), 4);
   EXPECT_EQ(together(9, 1536, 32), 4);
   EXPECT_EQ(together(9, 1536, 96), 4);
-  EXPECT_EQ(rows_of(33, 1536, 128).padded, 64);
+  EXPECT_EQ(rows_of(33, 1536, 128, 4).padded, 64);
   set_kernels(nullptr);
 }
 
@@ -294,11 +295,11 @@ TEST(I8gemm, SegmentsLieInGroupsOfBothSides) {
 TEST(QuantizeRows, EveryIsaGivesTheDefinition) {
   for_each_kernels([] {
     for (int64_t k : {1, 7, 16, 100, 513})
-      for (int64_t m : {1, 5, 10, 28})
+      for (int64_t m : {1, 2, 5, 10, 28})
         for (int64_t group : {-1, 32, 64}) {
           const int64_t ldx = k + 2, segment = segment_of({16, k, 4, 128, false, ScaleType::f16}, group);
           const auto x = normal(m * ldx, static_cast<unsigned>(k));
-          Quantized out(m, k, segment);
+          Quantized out(m, k, segment, m % 2 == 0 ? 4 : 8);
           quantize(x.data(), ldx, m, group, out.rows, 0);
           for (int64_t i = 0; i < m; ++i) {
             std::vector<int32_t> sums(out.rows.segments, 0);
@@ -327,7 +328,7 @@ TEST(QuantizeRows, ARowOfItsOwnHasTheSameCodesAndScale) {
       auto x = normal(static_cast<size_t>(k), static_cast<unsigned>(k));
       for (float first : {x[0], NAN}) {
         x[0] = first;
-        Quantized out(1, k, segment_of({16, k, 4, -1, false, ScaleType::f16}, -1));
+        Quantized out(1, k, segment_of({16, k, 4, -1, false, ScaleType::f16}, -1), 4);
         quantize(x.data(), k, 1, -1, out.rows, 0);
         std::vector<int8_t> q(static_cast<size_t>(k) + 1, 99);
         const float scale = quantize_row(x.data(), k, q.data());
@@ -353,7 +354,7 @@ TEST(QuantizeRows, QuotientsNextToHalvesRoundAsDivisionDoes) {
         x[i] = (static_cast<float>(i) - 128 + 0.5f) * scale;
         for (unsigned step = rng() % 5; step > 0; --step) x[i] = std::nextafter(x[i], rng() % 2 ? 1e38f : -1e38f);
       }
-      Quantized out(1, k, 256);
+      Quantized out(1, k, 256, 8);
       quantize_static(x.data(), k, 1, &scale, out.rows, 0);
       for (int64_t i = 0; i < k; ++i) ASSERT_EQ(out.code(0, i), std::clamp(std::nearbyint(x[i] / scale), -128.0f, 127.0f)) << x[i] << " / " << scale;
     }
@@ -363,13 +364,13 @@ TEST(QuantizeRows, QuotientsNextToHalvesRoundAsDivisionDoes) {
 TEST(QuantizeRows, HalvesGoToEvenAndZerosStayZero) {
   for_each_kernels([] {
     const std::vector<float> x = {127.5f, 0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, -127.5f, 126.5f};
-    Quantized out(1, 9, 32);
+    Quantized out(1, 9, 32, 8);
     quantize(x.data(), 9, 1, -1, out.rows, 0);
     EXPECT_EQ(out.scale[0], 1.0f);
     EXPECT_EQ(std::vector<int8_t>(out.q.begin(), out.q.begin() + 9), (std::vector<int8_t>{127, 0, 2, 2, 0, -2, -2, -128, 126}));
     for (float tiny : {0.0f, -0.0f, 1e-45f}) {  // 1e-45 / 127.5 is 0 in f32
       const std::vector<float> zeros(20, tiny);
-      Quantized none(1, 20, 32);
+      Quantized none(1, 20, 32, 8);
       quantize(zeros.data(), 20, 1, -1, none.rows, 0);
       EXPECT_EQ(none.scale[0], 0.0f);
       EXPECT_EQ(none.minus_sum[0], 0);
@@ -381,7 +382,7 @@ TEST(QuantizeRows, HalvesGoToEvenAndZerosStayZero) {
 TEST(QuantizeRows, DenormalScalesStayInRange) {
   for_each_kernels([] {
     const std::vector<float> x(17, 200e-45f);
-    Quantized out(1, 17, 32);
+    Quantized out(1, 17, 32, 8);
     quantize(x.data(), 17, 1, -1, out.rows, 0);
     EXPECT_GT(out.scale[0], 0.0f);
     for (int64_t i = 0; i < 17; ++i) EXPECT_EQ(out.code(0, i), 127);
@@ -395,7 +396,7 @@ TEST(QuantizeRows, WhatIsNoNumberStaysNone) {
         const Case c({16, 40, 4, -1, true, ScaleType::f32}, 3);
         auto x = normal(3 * 40, 4);
         x[40 + at] = odd;
-        Quantized q(3, 40, segment_of(c.spec, 32));
+        Quantized q(3, 40, segment_of(c.spec, 32), c.spec.bits);
         quantize(x.data(), 40, 3, 32, q.rows, 0);
         float y[3][16];
         matmul(q.rows, 3, c.packed.data(), c.spec, nullptr, y[0], 16, 0, 16);
@@ -411,7 +412,7 @@ TEST(QuantizeRows, GivenScalesClamp) {
   for_each_kernels([] {
     const std::vector<float> x = {0, 1, -1, 1e30f, -1e30f, 0.25f, 0.75f};
     const float scale = 0.5f;
-    Quantized out(1, 7, 32);
+    Quantized out(1, 7, 32, 8);
     quantize_static(x.data(), 7, 1, &scale, out.rows, 0);
     EXPECT_EQ(std::vector<int8_t>(out.q.begin(), out.q.begin() + 7), (std::vector<int8_t>{0, 2, -2, 127, -128, 0, 2}));
     EXPECT_EQ(out.minus_sum[0], -(2 - 2 + 127 - 128 + 2));
