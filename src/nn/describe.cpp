@@ -14,14 +14,18 @@ int64_t visible_keys(int64_t queries, int64_t keys, bool causal, int64_t window)
   return total;
 }
 
-profile::Description describe_linear(const LinearSite& site, const at::Tensor& x) {
-  const auto rows = static_cast<double>(x.numel() / std::max<int64_t>(1, site.in)), in = static_cast<double>(site.in), out = static_cast<double>(site.out);
+profile::Description describe_linear(const LinearSite& site, int64_t rows, int64_t element_size) {
+  const auto T = static_cast<double>(rows), in = static_cast<double>(site.in), out = static_cast<double>(site.out);
   profile::Description d{site.path, {}};
   d.work.weights = in * out;
   d.work.weight_bytes = static_cast<double>(site.weight->bytes());
-  d.work.flop = 2 * rows * in * out;
-  d.work.bytes = d.work.weight_bytes + rows * (in + out) * static_cast<double>(x.element_size());
+  d.work.flop = 2 * T * in * out;
+  d.work.bytes = d.work.weight_bytes + T * (in + out) * static_cast<double>(element_size);
   return d;
+}
+
+profile::Description describe_linear(const LinearSite& site, const at::Tensor& x) {
+  return describe_linear(site, x.numel() / std::max<int64_t>(1, site.in), x.element_size());
 }
 
 profile::Description describe_together(std::initializer_list<const Linear*> layers, const at::Tensor& x) {

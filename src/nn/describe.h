@@ -14,8 +14,9 @@
 
 namespace statera {
 
-// x [..., K] through a linear layer: 2 T N K; x, y and the weight as it is held. Named by its path.
-profile::Description describe_linear(const LinearSite& site, const at::Tensor& x);
+// Rows [K] of elements of so many bytes through a linear layer: 2 T N K; x, y and the weight as it is held. Named by its path.
+profile::Description describe_linear(const LinearSite& site, int64_t rows, int64_t element_size);
+profile::Description describe_linear(const LinearSite& site, const at::Tensor& x);  // [..., K]
 // Several that read the same x in one run. Named by their paths: "layers.0.self_attn.q_proj+k_proj+v_proj".
 profile::Description describe_together(std::initializer_list<const Linear*> layers, const at::Tensor& x);
 // Attention of every sequence in `bounds`, over its cached keys too: 2 (d + dv) for each query head and key it may see; q, k, v and the

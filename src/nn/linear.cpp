@@ -50,6 +50,35 @@ at::Tensor product(const LinearSite& s, const at::Tensor& x) {
   return add_bias(s.weight->apply(x, act), s.bias);
 }
 
+// What finishes the inner columns of a feed-forward block together.
+struct Inner {
+  WeightRows rows, times;
+  const Linear *gate = nullptr, *up = nullptr;
+  at::Tensor x;  // [T, K]
+  const ActQuant* act = nullptr;
+  profile::Description describe() const {
+    const bool one = !up || &up->site() == &gate->site();
+    return one ? describe_linear(gate->site(), x) : describe_together({gate, up}, x);
+  }
+};
+// Nothing where they cannot be (activated_together).
+std::optional<Inner> inner_of(const LinearRows& gate, const LinearRows& up, const at::Tensor& x_in, const Pass& pass) {
+  if (pass.tap && pass.tap->hears_layers()) return std::nullopt;
+  const LinearSite& first = gate.layer->site();
+  for (const LinearRows* r : {&gate, &up}) {
+    if (!r->layer) continue;
+    const LinearSite& s = r->layer->site();
+    if (!s.weight || s.input_rotation.defined() || s.adapter || s.act != first.act) return std::nullopt;
+  }
+  const auto weight_rows = [](const LinearRows& r) {
+    return r.layer ? WeightRows{r.layer->site().weight.get(), r.first, r.count, r.layer->site().bias} : WeightRows{};
+  };
+  Inner inner{weight_rows(gate), weight_rows(up), gate.layer, up.layer, as_rows(x_in), first.act ? &*first.act : nullptr};
+  check(inner.x.size(1) == first.in, first.path);
+  if (!activates(inner.rows, inner.times, inner.x, inner.act)) return std::nullopt;
+  return inner;
+}
+
 // What follows bias: the adapter.
 at::Tensor adapted(const LinearSite& s, const at::Tensor& x, at::Tensor y) {
   if (!s.adapter) return y;
@@ -111,25 +140,26 @@ std::optional<std::vector<at::Tensor>> together(std::initializer_list<const Line
 }
 
 std::optional<at::Tensor> activated_together(Activation kind, const LinearRows& gate, const LinearRows& up, const at::Tensor& x_in, const Pass& pass) {
-  if (pass.tap && pass.tap->hears_layers()) return std::nullopt;
-  WeightRows rows[2];
-  std::vector<const Linear*> layers;
-  const LinearSite& first = gate.layer->site();
-  for (const LinearRows* r : {&gate, &up}) {
-    if (!r->layer) continue;
-    const LinearSite& s = r->layer->site();
-    if (!s.weight || s.input_rotation.defined() || s.adapter || s.act != first.act) return std::nullopt;
-    rows[layers.size()] = {s.weight.get(), r->first, r->count, s.bias};
-    layers.push_back(r->layer);
+  const std::optional<Inner> inner = inner_of(gate, up, x_in, pass);
+  if (!inner) return std::nullopt;
+  const profile::Span span("linear", [&] { return inner->describe(); });
+  return shaped_as(x_in, apply_activated(kind, inner->rows, inner->times, inner->x, inner->act));
+}
+
+std::optional<at::Tensor> fed_forward(Activation kind, const LinearRows& gate, const LinearRows& up, const Linear& down, const at::Tensor& x_in, const Pass& pass) {
+  const LinearSite& s = down.site();
+  if (!s.weight || s.input_rotation.defined() || s.adapter || !s.act) return std::nullopt;
+  if (s.bias.defined() && !is_vector(s.bias)) return std::nullopt;
+  const std::optional<Inner> inner = inner_of(gate, up, x_in, pass);
+  if (!inner || !quantizes_for(*s.weight, *s.act, inner->x.size(0))) return std::nullopt;
+  check(s.in == gate.count, s.path);
+  std::shared_ptr<const PackedInput> between;
+  {
+    const profile::Span span("linear", [&] { return inner->describe(); });
+    between = apply_activated_for(kind, inner->rows, inner->times, inner->x, inner->act, *s.weight, *s.act);
   }
-  const at::Tensor x = as_rows(x_in);
-  check(x.size(1) == first.in, first.path);
-  const ActQuant* act = first.act ? &*first.act : nullptr;
-  if (!activates(rows[0], rows[1], x, act)) return std::nullopt;
-  const profile::Span span("linear", [&] {
-    return layers.size() == 1 || &layers[1]->site() == &first ? describe_linear(first, x) : describe_together({layers[0], layers[1]}, x);
-  });
-  return shaped_as(x_in, apply_activated(kind, rows[0], rows[1], x, act));
+  const profile::Span span("linear", [&] { return describe_linear(s, inner->x.size(0), inner->x.element_size()); });
+  return shaped_as(x_in, apply_to(*s.weight, *between, s.bias));
 }
 
 }  // namespace statera

@@ -38,6 +38,9 @@ struct LinearRows {
 // kind(gate(x)) * up(x), of as many rows of both (of no layer: 1), each column finished while it is in the cache; nothing where that cannot be: weights
 // that are not packed alike or not met in integers, adapters, a tap that hears layers, a graph. x [..., K] -> [..., count].
 std::optional<at::Tensor> activated_together(Activation kind, const LinearRows& gate, const LinearRows& up, const at::Tensor& x, const Pass& pass);
+// down of that, whose input is quantized while its columns are in the cache, so that it is never written down in floats; nothing, too, where down
+// is not given such an input: scales that are not static, weights in groups, few rows, a rotation or an adapter before it.
+std::optional<at::Tensor> fed_forward(Activation kind, const LinearRows& gate, const LinearRows& up, const Linear& down, const at::Tensor& x, const Pass& pass);
 
 // What calling each of the layers gives, when x can serve all of them at once (their weights are packed and their inputs quantized alike);
 // nothing when not. x [..., K].

@@ -29,14 +29,16 @@ GatedMlp::GatedMlp(const Scope& scope, int64_t hidden, int64_t intermediate, Act
   down_proj_ = scope.linear(names.down, hidden, intermediate, bias);
 }
 
-at::Tensor activated(Activation kind, const Linear& layer, const at::Tensor& x, const Pass& pass) {
-  if (auto y = activated_together(kind, {&layer, 0, layer.site().out}, {}, x, pass)) return *y;
-  return activate(kind, layer(x, pass));
+at::Tensor feed_forward(Activation kind, const Linear& up, const Linear& down, const at::Tensor& x, const Pass& pass) {
+  const LinearRows all{&up, 0, up.site().out};
+  if (auto y = fed_forward(kind, all, {}, down, x, pass)) return *y;
+  if (auto a = activated_together(kind, all, {}, x, pass)) return down(*a, pass);
+  return down(activate(kind, up(x, pass)), pass);
 }
 
 at::Tensor GatedMlp::inner(at::Tensor x, const Pass& pass) const {
   const auto [up_layer, up_first] = up();
-  if (auto y = activated_together(act_, {gate_up_proj_ ? &gate_up_proj_ : &gate_proj_, 0, intermediate_}, {&up_layer, up_first, intermediate_}, x, pass)) return *y;
+  if (auto y = activated_together(act_, gate_rows(), {&up_layer, up_first, intermediate_}, x, pass)) return *y;
   if (gate_up_proj_) {
     at::Tensor both = gate_up_proj_(x, pass);
     return activate_times(act_, both.slice(-1, 0, intermediate_), both.slice(-1, intermediate_, 2 * intermediate_));
@@ -47,6 +49,8 @@ at::Tensor GatedMlp::inner(at::Tensor x, const Pass& pass) const {
 }
 
 at::Tensor GatedMlp::operator()(at::Tensor x, const Pass& pass) const {
+  const auto [up_layer, up_first] = up();
+  if (auto y = fed_forward(act_, gate_rows(), {&up_layer, up_first, intermediate_}, down_proj_, x, pass)) return *y;
   const at::Tensor a = inner(std::move(x), pass);
   return down_proj_(a, pass);
 }

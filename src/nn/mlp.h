@@ -20,8 +20,8 @@ struct GatedMlpNames {
   const char *gate = "gate_proj", *up = "up_proj", *down = "down_proj";
 };
 
-// kind(layer(x)), of a feed-forward block without a gate.
-at::Tensor activated(Activation kind, const Linear& layer, const at::Tensor& x, const Pass& pass);
+// down(kind(up(x))): a feed-forward block without a gate.
+at::Tensor feed_forward(Activation kind, const Linear& up, const Linear& down, const at::Tensor& x, const Pass& pass);
 
 // down(act(gate(x)) * up(x)), gate and up separate or packed as gate_up (gate rows first).
 class GatedMlp {
@@ -40,6 +40,7 @@ class GatedMlp {
   ScaleGroup inner_group(std::string name) const;
 
  private:
+  LinearRows gate_rows() const { return {gate_up_proj_ ? &gate_up_proj_ : &gate_proj_, 0, intermediate_}; }
   Linear gate_proj_, up_proj_, gate_up_proj_, down_proj_;
   int64_t intermediate_ = 0;
   Activation act_ = Activation::silu;

@@ -68,4 +68,15 @@ bool activates(const WeightRows& rows, const WeightRows& times, const at::Tensor
 // down whole: columns of both are finished while they are in the cache. Otherwise what apply(), add_bias() and activate_times() give.
 at::Tensor apply_activated(Activation kind, const WeightRows& rows, const WeightRows& times, const at::Tensor& x_TK, const ActQuant* act);
 
+// The input of one packed weight, quantized and laid out as its kernel reads it.
+class PackedInput;
+// Whether such an input of T rows is made column by column: `reader` packed and met in integers, with a static scale of x and long groups, T more
+// rows than its decoding kernels take. (Groups of 128 columns can be finished so, too; it took longer than a pass of its own.)
+bool quantizes_for(const WeightRep& reader, const ActQuant& reader_act, int64_t T);
+// apply_activated(), quantized for `reader` [.., count] while it is in the cache.
+std::shared_ptr<const PackedInput> apply_activated_for(Activation kind, const WeightRows& rows, const WeightRows& times, const at::Tensor& x_TK,
+                                                       const ActQuant* act, const WeightRep& reader, const ActQuant& reader_act);
+// What apply() gives for the rows that `x` was quantized from, plus the bias [N] where that is defined; fp32.
+at::Tensor apply_to(const WeightRep& reader, const PackedInput& x, const at::Tensor& bias);
+
 }  // namespace statera

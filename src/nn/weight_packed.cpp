@@ -112,8 +112,7 @@ struct QuantizedRows {
   i8::Rows rows;
 };
 
-QuantizedRows quantize_rows(const at::Tensor& x32, const ActQuant& act, const i8::Rows& like) {
-  const int64_t T = x32.size(0), K = x32.size(1);
+QuantizedRows room_for(const i8::Rows& like) {
   QuantizedRows out;
   i8::Rows& r = out.rows = like;
   out.q = at::empty({r.padded * r.stride}, at::kChar);
@@ -122,6 +121,13 @@ QuantizedRows quantize_rows(const at::Tensor& x32, const ActQuant& act, const i8
   r.q = out.q.mutable_data_ptr<int8_t>();
   r.scale = out.scale.mutable_data_ptr<float>();
   r.minus_sum = out.minus_sum.mutable_data_ptr<int32_t>();
+  return out;
+}
+
+QuantizedRows quantize_rows(const at::Tensor& x32, const ActQuant& act, const i8::Rows& like) {
+  const int64_t T = x32.size(0), K = x32.size(1);
+  const QuantizedRows out = room_for(like);
+  const i8::Rows& r = out.rows;
   const float* from = x32.const_data_ptr<float>();
   const std::vector<float> scales(act.is_static ? static_cast<size_t>(T) : 0, act.scale);
   parallel_for(r.padded / r.width, 2, [&](int64_t begin, int64_t end) {
@@ -168,24 +174,31 @@ ew::Vector from_on(const at::Tensor& bias, int64_t first) {
   return v;
 }
 
+// Calls run(number of the weight, to, first row of W, end) for what each weight writes: [T, n] each, fp32, plus biases where they are defined.
+template <class Run>
+std::vector<at::Tensor> products(Weights weights, std::span<const at::Tensor> biases, int64_t T, Run&& run) {
+  std::vector<at::Tensor> y;
+  for (const Packed* w : weights) y.push_back(at::empty({T, w->spec().n}, at::kFloat));
+  if (T == 0) return y;
+  over_rows(weights, T, y, [&](size_t i, float* to, int64_t begin, int64_t end) {
+    run(i, to, begin, end);
+    if (!biases.empty() && biases[i].defined()) ew::table().add_bias(to + begin, weights[i]->spec().n, T, end - begin, from_on(biases[i], begin));
+  });
+  return y;
+}
+
 // fp32 rows in and out whatever x's dtype. All weights read x and are integer_segment() alike. Biases are added in fp32.
 std::vector<at::Tensor> multiply(Weights weights, std::span<const at::Tensor> biases, const at::Tensor& x, const ActQuant* act) {
   const int64_t segment = integer_segment(*weights[0], act), T = x.size(0), K = x.size(1);
   const at::Tensor x32 = (act && segment == 0 ? fake_quantize(x, *act) : x).to(at::kFloat).contiguous();
-  std::vector<at::Tensor> y;
-  for (const Packed* w : weights) y.push_back(at::empty({T, w->spec().n}, x32.options()));
   std::optional<QuantizedInput> q;
   if (T > 0 && segment > 0) q.emplace(weights, x32, *act);
   const float* from = x32.const_data_ptr<float>();
-  if (T > 0) {
-    over_rows(weights, T, y, [&](size_t i, float* to, int64_t begin, int64_t end) {
-      const Packed& w = *weights[i];
-      const int64_t N = w.spec().n;
-      if (q) i8::matmul(q->of(i), T, w.data(), w.spec(), nullptr, to, N, begin, end);
-      else qg::matmul(from, K, T, w.data(), w.spec(), nullptr, to, N, begin, end);
-      if (!biases.empty() && biases[i].defined()) ew::table().add_bias(to + begin, N, T, end - begin, from_on(biases[i], begin));
-    });
-  }
+  std::vector<at::Tensor> y = products(weights, biases, T, [&](size_t i, float* to, int64_t begin, int64_t end) {
+    const Packed& w = *weights[i];
+    if (q) i8::matmul(q->of(i), T, w.data(), w.spec(), nullptr, to, w.spec().n, begin, end);
+    else qg::matmul(from, K, T, w.data(), w.spec(), nullptr, to, w.spec().n, begin, end);
+  });
   for (at::Tensor& one : y) one = one.to(x.scalar_type());
   return y;
 }
@@ -258,26 +271,31 @@ bool activates(const WeightRows& rows, const WeightRows& times, const at::Tensor
   return true;
 }
 
-at::Tensor apply_activated(Activation kind, const WeightRows& rows, const WeightRows& times, const at::Tensor& x_TK, const ActQuant* act) {
-  check(activates(rows, times, x_TK, act), "weights whose products can be activated");
-  const int64_t T = x_TK.size(0), F = rows.count;
-  at::Tensor y = at::empty({T, F}, x_TK.options());
-  if (T == 0) return y;
+namespace {
+
+// [count, end - begin] of a product with its bias, in memory of this thread; null where there is no weight.
+float* product_in(std::vector<float>& out, const WeightRows& r, const i8::Rows& x, int64_t count, int64_t begin, int64_t end) {
+  if (!r.weight) return nullptr;
+  const auto& w = static_cast<const Packed&>(*r.weight);
+  const int64_t width = end - begin, n = r.first + begin;
+  out.resize(std::max(out.size(), static_cast<size_t>(count * width)));
+  i8::matmul(x, count, w.data(), w.spec(), nullptr, out.data() - n, width, n, n + width);  // column n of y is the first
+  if (r.bias.defined()) ew::table().add_bias(out.data(), width, count, width, from_on(r.bias, n));
+  return out.data();
+}
+
+// A part of the products: of `count` rows of x from `first` on and columns [begin, end).
+struct Part {
+  int64_t first, count, begin, end;
+};
+// Calls finish(part, a, b) for parts of all rows and columns, from all threads, while the products of `rows` and `times` (null: none) of the part,
+// [count, end - begin] each, are in the cache.
+template <class Finish>
+void over_products(const WeightRows& rows, const WeightRows& times, const at::Tensor& x_TK, const ActQuant& act, Finish&& finish) {
+  const int64_t T = x_TK.size(0), F = rows.count, unit = rows_together(T);
   std::vector<const Packed*> weights{static_cast<const Packed*>(rows.weight)};
   if (times.weight) weights.push_back(static_cast<const Packed*>(times.weight));
-  const QuantizedInput q(weights, x_TK.contiguous(), *act);
-  float* to = y.mutable_data_ptr<float>();
-  // [count, end - begin] of a product with its bias, in memory of this thread.
-  const auto product = [](const WeightRows& r, const i8::Rows& x, int64_t count, int64_t begin, int64_t end, std::vector<float>& out) -> const float* {
-    if (!r.weight) return nullptr;
-    const auto& w = static_cast<const Packed&>(*r.weight);
-    const int64_t width = end - begin, n = r.first + begin;
-    out.resize(std::max(out.size(), static_cast<size_t>(count * width)));
-    i8::matmul(x, count, w.data(), w.spec(), nullptr, out.data() - n, width, n, n + width);  // column n of y is the first
-    if (r.bias.defined()) ew::table().add_bias(out.data(), width, count, width, from_on(r.bias, n));
-    return out.data();
-  };
-  const int64_t unit = rows_together(T);
+  const QuantizedInput q(weights, x_TK.contiguous(), act);
   parallel_for((F + unit - 1) / unit, 1, [&](int64_t first_unit, int64_t last_unit) {
     thread_local std::vector<float> activated, factor;
     const int64_t stop = std::min(last_unit * unit, F);
@@ -285,13 +303,64 @@ at::Tensor apply_activated(Activation kind, const WeightRows& rows, const Weight
       const i8::Rows x = i8::rows_from(q.of(0), first), x_times = times.weight ? i8::rows_from(q.of(1), first) : i8::Rows{};
       const int64_t width = T <= i8::kMaxDecodeRows ? stop - first_unit * unit : unit;
       for (int64_t begin = first_unit * unit; begin < stop; begin += width) {
-        const int64_t end = std::min(stop, begin + width);
-        const float *a = product(rows, x, count, begin, end, activated), *b = product(times, x_times, count, begin, end, factor);
-        ew::table().activate(act_of(kind), a, end - begin, b, end - begin, count, end - begin, to + first * F + begin, F);
+        const Part p{first, count, begin, std::min(stop, begin + width)};
+        float* a = product_in(activated, rows, x, count, p.begin, p.end);
+        finish(p, a, product_in(factor, times, x_times, count, p.begin, p.end));
       }
     });
   });
+}
+
+}  // namespace
+
+at::Tensor apply_activated(Activation kind, const WeightRows& rows, const WeightRows& times, const at::Tensor& x_TK, const ActQuant* act) {
+  check(activates(rows, times, x_TK, act), "weights whose products can be activated");
+  const int64_t T = x_TK.size(0), F = rows.count;
+  at::Tensor y = at::empty({T, F}, x_TK.options());
+  if (T == 0) return y;
+  float* to = y.mutable_data_ptr<float>();
+  over_products(rows, times, x_TK, *act, [&](const Part& p, const float* a, const float* b) {
+    const int64_t width = p.end - p.begin;
+    ew::table().activate(act_of(kind), a, width, b, width, p.count, width, to + p.first * F + p.begin, F);
+  });
   return y;
+}
+
+class PackedInput {
+ public:
+  PackedInput(int64_t rows, const i8::Rows& like) : T(rows), x(room_for(like)) {}
+  int64_t T;
+  QuantizedRows x;
+};
+
+bool quantizes_for(const WeightRep& reader, const ActQuant& act, int64_t T) {
+  const auto* packed = dynamic_cast<const Packed*>(&reader);
+  const int64_t segment = packed && act.is_static ? integer_segment(*packed, &act) : 0;
+  return segment > i8::kShortSegment && T > i8::kMostDecodeRows;
+}
+
+std::shared_ptr<const PackedInput> apply_activated_for(Activation kind, const WeightRows& rows, const WeightRows& times, const at::Tensor& x_TK,
+                                                       const ActQuant* act, const WeightRep& reader, const ActQuant& reader_act) {
+  const auto& r = static_cast<const Packed&>(reader);
+  const int64_t T = x_TK.size(0);
+  check(activates(rows, times, x_TK, act) && quantizes_for(reader, reader_act, T) && r.spec().k == rows.count, "weights whose products can be quantized");
+  const auto out = std::make_shared<PackedInput>(T, i8::rows_of(T, r.spec().k, integer_segment(r, &reader_act), r.spec().bits));
+  out->x.minus_sum.zero_();
+  const std::vector<float> scales(static_cast<size_t>(T), reader_act.scale);
+  over_products(rows, times, x_TK, *act, [&](const Part& p, float* a, const float* b) {
+    const int64_t width = p.end - p.begin;
+    ew::table().activate(act_of(kind), a, width, b, width, p.count, width, a, width);
+    i8::quantize_static_columns(a, width, p.count, scales.data() + p.first, out->x.rows, p.first, p.begin, p.end);
+  });
+  return out;
+}
+
+at::Tensor apply_to(const WeightRep& reader, const PackedInput& x, const at::Tensor& bias) {
+  const auto* w = static_cast<const Packed*>(&reader);
+  check(w->spec().k == x.x.rows.k, "the input of another weight");
+  return products({&w, 1}, {&bias, 1}, x.T, [&](size_t, float* to, int64_t begin, int64_t end) {
+    i8::matmul(x.x.rows, x.T, w->data(), w->spec(), nullptr, to, w->spec().n, begin, end);
+  })[0];
 }
 
 }  // namespace statera

@@ -184,6 +184,67 @@ TEST(Activated, HalvesOfOneLayerAndThreadsMakeNoDifference) {
   set_num_threads(before);
 }
 
+// The quantized input of the last layer is the one that it makes of the same floats.
+TEST(FedForward, AnInputThatIsNeverWrittenDownGivesTheSameBits) {
+  const at::NoGradGuard none;
+  constexpr int64_t K = 256;
+  const Pass pass;
+  const int before = num_threads();
+  const ActQuant act{8, -1, true, 0.02f};
+  for (int bits : {4, 8}) {
+    for (int64_t F : {288, 600, 1200}) {
+      auto gate = site_of(rounded_weight(F, K, 4, 128, true), "gate"), up = site_of(rounded_weight(F, K, 8, 128, false), "up");
+      auto down = site_of(rounded_weight(48, F, bits, -1, true), "down");
+      gate->act = up->act = ActQuant{8, 128};
+      down->act = act;
+      down->bias = at::randn({48});
+      const Linear g{gate}, u{up}, d{down};
+      for (int64_t T : {25, 64, 261, 600}) {
+        const at::Tensor x = at::randn({T, K});
+        const at::Tensor gated = d(activate_times(Activation::silu, g(x, pass), u(x, pass)), pass), alone = d(activate(Activation::gelu, u(x, pass)), pass);
+        for (int threads : {1, 2, 5}) {
+          set_num_threads(threads);
+          const auto both = fed_forward(Activation::silu, {&g, 0, F}, {&u, 0, F}, d, x, pass), one = fed_forward(Activation::gelu, {&u, 0, F}, {}, d, x, pass);
+          ASSERT_TRUE(both && one);
+          EXPECT_TRUE(both->equal(gated)) << F << " columns, " << T << " rows, " << threads << " threads";
+          EXPECT_TRUE(one->equal(alone)) << F << " columns, " << T << " rows, " << threads << " threads";
+        }
+        set_num_threads(before);
+      }
+    }
+  }
+}
+
+TEST(FedForward, ReadersWhoseInputNeedsWholeRowsOrFloatsAreLeftAlone) {
+  const at::NoGradGuard none;
+  constexpr int64_t F = 288;
+  auto up = site_of(rounded_weight(F, 64, 4, 32, true), "up"), down = site_of(rounded_weight(64, F, 4, -1, true), "down");
+  up->act = ActQuant{8, 32};
+  down->act = ActQuant{8, -1, true, 0.02f};
+  const Linear u{up}, d{down};
+  const Pass pass;
+  const auto goes = [&](int64_t T) { return fed_forward(Activation::relu, {&u, 0, F}, {}, d, at::randn({T, 64}), pass).has_value(); };
+  ASSERT_TRUE(goes(40));
+  EXPECT_FALSE(goes(8));  // decoded
+  down->act = ActQuant{8, -1};
+  EXPECT_FALSE(goes(40));  // a scale per token
+  down->act.reset();
+  EXPECT_FALSE(goes(40));  // exact
+  down->act = ActQuant{8, -1, true, 0.02f};
+  down->weight = make_packed(rounded_weight(64, F, 4, 96, true));
+  EXPECT_FALSE(goes(40));  // groups
+  down->weight = make_packed(rounded_weight(64, F, 4, -1, true));
+  ASSERT_TRUE(goes(40));
+  down->adapter = std::make_shared<Adapter>(Adapter{at::randn({2, F}), at::randn({64, 2}), 0.5});
+  EXPECT_FALSE(goes(40));
+  down->adapter = nullptr;
+  down->input_rotation = at::randn({F, F});
+  EXPECT_FALSE(goes(40));
+  down->input_rotation = at::Tensor();
+  down->weight = make_dense(at::randn({64, F}));
+  EXPECT_FALSE(goes(40));
+}
+
 TEST(Activated, WhatCannotBeIsLeftToTheLayers) {
   const at::NoGradGuard none;
   auto one = site_of(rounded_weight(72, 64, 4, 32, true), "one"), two = site_of(rounded_weight(72, 64, 4, 32, true), "two");

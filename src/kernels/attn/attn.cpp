@@ -68,8 +68,10 @@ hgemm::Matrix matrix(const Stored& k, int64_t row, int64_t head, int64_t count, 
   return {.data = k.at(row, head), .type = type, .n = count, .k = d, .ldw = k.row};
 }
 
-// s [rows][kKeys] = x [rows][d] K^T of one packed block.
-void scores(const tile::Table& t, const Shape& shape, const float* x, int64_t rows, const float* packed, int64_t keys, float* s) {
+// s [rows][kKeys] = x [rows][d] K^T of one packed block, but for keys that none of the rows multiplied together sees: row r sees keys [begin[r],
+// end[r]), both of which never fall.
+void scores(const tile::Table& t, const Shape& shape, const float* x, int64_t rows, const float* packed, int64_t keys, const int64_t* begin,
+            const int64_t* end, float* s) {
   static constexpr float kZero[2 * tile::kRowBlock] = {};
   for (int64_t c = 0; c < chunks_of(shape); ++c) {
     const float *chunk = packed + c * (kKeys / kLanes) * kChunk, *xc = x + c * kQueries * tile::kTileK;
@@ -77,22 +79,25 @@ void scores(const tile::Table& t, const Shape& shape, const float* x, int64_t ro
     for (int64_t n = 0; n < keys; n += 2 * kLanes) {
       const int pair = keys - n > kLanes ? 2 : 1;
       for (int64_t r = 0; r < rows; r += t.max_rows) {
+        const int64_t count = std::min<int64_t>(t.max_rows, rows - r);
+        if (n >= end[r + count - 1] || n + pair * kLanes <= begin[r]) continue;
         float* to = s + r * kKeys + n;
-        t.micro(xc + r * tile::kTileK, static_cast<int>(std::min<int64_t>(t.max_rows, rows - r)), chunk + n / kLanes * kChunk, pair, depth,
-                c == 0 ? kZero : to, c == 0 ? 0 : kKeys, to, kKeys, nullptr);
+        t.micro(xc + r * tile::kTileK, static_cast<int>(count), chunk + n / kLanes * kChunk, pair, depth, c == 0 ? kZero : to, c == 0 ? 0 : kKeys, to,
+                kKeys, nullptr);
       }
     }
   }
 }
 
-// o [rows][ldo] += p [rows][kKeys] V of one packed block.
-void values(const tile::Table& t, const float* p, int64_t rows, const float* packed, int64_t keys, float* o, int64_t ldo) {
+// o [rows][ldo] += p [rows][kKeys] V of one packed block, up to the last key that one of the rows multiplied together sees.
+void values(const tile::Table& t, const float* p, int64_t rows, const float* packed, int64_t keys, const int64_t* end, float* o, int64_t ldo) {
   for (int64_t n = 0; n < ldo; n += 2 * kLanes) {
     const int pair = ldo - n > kLanes ? 2 : 1;
     for (int64_t r = 0; r < rows; r += t.max_rows) {
+      const int64_t count = std::min<int64_t>(t.max_rows, rows - r), seen = std::min(keys, end[r + count - 1]);
+      if (seen <= 0) continue;
       float* to = o + r * ldo + n;
-      t.micro(p + r * kKeys, static_cast<int>(std::min<int64_t>(t.max_rows, rows - r)), packed + n / kLanes * kChunk, pair, keys, to, ldo, to, ldo,
-              nullptr);
+      t.micro(p + r * kKeys, static_cast<int>(count), packed + n / kLanes * kChunk, pair, seen, to, ldo, to, ldo, nullptr);
     }
   }
 }
@@ -154,10 +159,10 @@ void run_tile(const Sequence& s, const Shape& shape, int64_t head, int64_t tile,
       now.begin[r] = range.begin - key;
       now.end[r] = range.end - key;
     }
-    scores(t, shape, x, rows, block, count, p);
+    scores(t, shape, x, rows, block, count, now.begin, now.end, p);
     e.softmax(p, kKeys, rows, count, now.begin, now.end, now.maximum, now.total, now.factor);
     e.scale_rows(o, ldo, rows, ldo, now.factor, o, ldo);
-    values(t, p, rows, block + keys_size(shape), count, o, ldo);
+    values(t, p, rows, block + keys_size(shape), count, now.end, o, ldo);
   }
   for (int64_t r = 0; r < rows; ++r) now.factor[r] = 1 / now.total[r];
   e.scale_rows(o, ldo, rows, shape.dv, now.factor, s.out + first * s.out_row + head * shape.dv, s.out_row);

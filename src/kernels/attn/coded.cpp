@@ -95,7 +95,7 @@ void multiply(Micro micro, const i8gemm::Rows& x, const uint8_t* codes, int64_t 
   for (int64_t n = 0; n < columns; n += kPair) {
     const i8gemm::Strip strip{codes + n * stride, kLanes * stride, columns - n > kLanes ? 2 : 1, 255, k, k, scale + n, nullptr, 128};
     for (int64_t m = 0; m < x.padded; m += x.width) {
-      const i8gemm::Tile tile{x.q + m * x.stride, x.scale + m, x.minus_sum + m, 1, x.width, x.width};
+      const i8gemm::Tile tile{x.q + m * x.stride, x.scale + m, x.minus_sum + m, x.width, x.width};
       float* to = y + m * ldy + n;
       micro(strip, tile, adds ? to : kZero, adds ? ldy : 0, to, ldy);
     }

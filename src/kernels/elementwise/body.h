@@ -2,12 +2,10 @@
 // includes this. V: W lanes; load, store (whole, or the first n < W), load_as (a type's), arithmetic, reductions and power_of_two.
 #pragma once
 
+#include "kernels/elementwise/functions.h"
+
 namespace statera::kernels::elementwise {
 namespace {
-
-#define STATERA_INLINE inline __attribute__((always_inline))
-
-using R = V::R;
 
 // Calls f(i, n) for every W elements of [0, count), n of them there.
 template <class F>
@@ -21,50 +19,6 @@ STATERA_INLINE R load(const float* p, int64_t n) { return n == V::W ? V::load(p)
 STATERA_INLINE void store(float* p, R x, int64_t n) {
   if (n == V::W) return V::store(p, x);
   V::store(p, x, n);
-}
-
-// x = n ln 2 + r with |r| <= ln 2 / 2, exp(r) by a polynomial (its own error 3e-9), times 2^n. The bounds let infinities through as
-// infinity and 0, a NaN stays one.
-STATERA_INLINE R exp_of(R x) {
-  x = V::min(V::set(89.0f), V::max(V::set(-110.0f), x));
-  const R n = V::round(V::mul(x, V::set(1.44269504f)));
-  const R r = V::fnma(n, V::set(-2.12194440e-4f), V::fnma(n, V::set(0.693359375f), x));
-  R p = V::set(0.0013814594f);
-  p = V::fma(p, r, V::set(0.0083687175f));
-  p = V::fma(p, r, V::set(0.041668389f));
-  p = V::fma(p, r, V::set(0.16666521f));
-  p = V::fma(p, r, V::set(0.49999994f));
-  p = V::fma(p, r, V::set(1.0f));
-  p = V::fma(p, r, V::set(1.0f));
-  return V::times_power_of_two(p, n);
-}
-
-// x * logistic(u)
-STATERA_INLINE R gated(R x, R u) { return V::div(x, V::add(V::set(1.0f), exp_of(V::sub(V::set(0.0f), u)))); }
-
-// max(x, 0) - |x| Q(|x|) with the normal tail Q(a) = exp(-a^2/2) g(1 / (1 + 0.3 a)), g a polynomial (relative error of Q 1.5e-7).
-STATERA_INLINE R gelu(R x) {
-  const R a = V::min(V::set(40.0f), V::max(x, V::sub(V::set(0.0f), x)));
-  const R t = V::div(V::set(1.0f), V::fma(a, V::set(0.3f), V::set(1.0f)));
-  R g = V::set(0.035675015f);
-  g = V::fma(g, t, V::set(-0.157204047f));
-  g = V::fma(g, t, V::set(0.20635511f));
-  g = V::fma(g, t, V::set(-0.053685043f));
-  g = V::fma(g, t, V::set(0.1285623163f));
-  g = V::fma(g, t, V::set(0.099913299f));
-  g = V::fma(g, t, V::set(0.120753981f));
-  g = V::fma(g, t, V::set(0.1196292937f));
-  const R tail = V::mul(V::mul(g, t), exp_of(V::mul(V::mul(a, a), V::set(-0.5f))));
-  return V::fnma(a, tail, V::max(V::set(0.0f), x));
-}
-
-template <Act A>
-STATERA_INLINE R act_of(R x) {
-  if constexpr (A == Act::silu) return gated(x, x);
-  if constexpr (A == Act::gelu) return gelu(x);
-  if constexpr (A == Act::quick_gelu) return gated(x, V::mul(x, V::set(1.702f)));
-  if constexpr (A == Act::relu) return V::max(V::set(0.0f), x);
-  return gated(x, V::mul(x, V::fma(V::mul(x, x), V::set(0.0713548163f), V::set(1.59576912f))));
 }
 
 template <Act A>
@@ -161,23 +115,35 @@ void rope(const float* x, int64_t ldx, int64_t heads, int64_t d, int64_t r, cons
   }
 }
 
+// f over the vectors of [begin, end) of a row, in four chains from `start` on.
+template <class F>
+STATERA_INLINE R in_chains(int64_t begin, int64_t end, R start, R (*join)(R, R), F&& f) {
+  R c[4] = {start, start, start, start};
+  int64_t j = begin;
+  for (; j + 4 * V::W <= end; j += 4 * V::W)
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) c[i] = join(c[i], f(j + i * V::W));
+  for (; j < end; j += V::W) c[0] = join(c[0], f(j));
+  return join(join(c[0], c[1]), join(c[2], c[3]));
+}
+
 void softmax(float* s, int64_t lds, int64_t rows, int64_t count, const int64_t* begin, const int64_t* end, float* maximum, float* total,
              float* factor) noexcept {
   const int64_t width = (count + V::W - 1) / V::W * V::W;
   for (int64_t r = 0; r < rows; ++r, s += lds) {
-    const int64_t last = end[r] < 0 ? 0 : end[r] < count ? end[r] : count;
-    for (int64_t j = 0; j < begin[r] && j < count; ++j) s[j] = kHidden;
-    for (int64_t j = last; j < width; ++j) s[j] = kHidden;
-    R most = V::set(maximum[r]);
-    for (int64_t j = 0; j < width; j += V::W) most = V::max(most, V::load(s + j));
-    const float raised = V::most(most);
+    const int64_t last = end[r] < 0 ? 0 : end[r] < count ? end[r] : count, first = begin[r] < 0 ? 0 : begin[r] < last ? begin[r] : last;
+    const int64_t from = first / V::W * V::W, to = first < last ? (last + V::W - 1) / V::W * V::W : from;  // vectors with a visible score
+    for (int64_t j = 0; j < from; j += V::W) V::store(s + j, V::set(0.0f));
+    for (int64_t j = to; j < width; j += V::W) V::store(s + j, V::set(0.0f));
+    for (int64_t j = from; j < first && from < to; ++j) s[j] = kHidden;
+    for (int64_t j = last; j < to; ++j) s[j] = kHidden;
+    const float raised = V::most(in_chains(from, to, V::set(maximum[r]), V::max, [&](int64_t j) { return V::load(s + j); }));
     const R top = V::set(raised);
-    R sum = V::set(0.0f);
-    for (int64_t j = 0; j < width; j += V::W) {
+    const R sum = in_chains(from, to, V::set(0.0f), V::add, [&](int64_t j) {
       const R e = exp_of(V::sub(V::load(s + j), top));
       V::store(s + j, e);
-      sum = V::add(sum, e);
-    }
+      return e;
+    });
     const float f = V::lane(exp_of(V::set(maximum[r] - raised)));
     factor[r] = f;
     total[r] = total[r] * f + V::sum(sum);

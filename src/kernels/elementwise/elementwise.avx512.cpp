@@ -32,6 +32,7 @@ struct V {
   static R max(R a, R b) { return _mm512_max_ps(a, b); }              // b where one is NaN
   static R min(R a, R b) { return _mm512_min_ps(a, b); }
   static R round(R x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  static R unless_below(R x, R least, R y) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, least, _CMP_NLT_UQ), y); }  // y, or 0; NaN is not below
   static R times_power_of_two(R x, R n) { return _mm512_scalef_ps(x, n); }
   static float sum(R x) { return _mm512_reduce_add_ps(x); }
   static float most(R x) { return _mm512_reduce_max_ps(x); }

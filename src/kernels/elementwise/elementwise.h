@@ -38,7 +38,7 @@ struct Table {
   // One token: x [heads, d] with heads ldx apart, the first r dimensions turned by halves: y[j] = x[j] cos[j] - x[j + r/2] sin[j],
   // y[j + r/2] = x[j + r/2] cos[j + r/2] + x[j] sin[j + r/2], the others as they are. y [heads, d], not x.
   void (*rope)(const float* x, int64_t ldx, int64_t heads, int64_t d, int64_t r, const float* cos, const float* sin, float* y) noexcept;
-  // One block of scores s [rows, lds], `count` of a row; those outside [begin[row], end[row]) are hidden. Raises maximum[row] to the
+  // One block of scores s [rows, lds], `count` of a row; those outside [begin[row], end[row]) are hidden: 0 comes of them. Raises maximum[row] to the
   // visible ones, turns s into exp(s - maximum), writes factor[row] = exp(old - new maximum), and total[row] = total[row] * factor + sum.
   void (*softmax)(float* s, int64_t lds, int64_t rows, int64_t count, const int64_t* begin, const int64_t* end, float* maximum, float* total,
                   float* factor) noexcept;

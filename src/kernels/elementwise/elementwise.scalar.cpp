@@ -13,6 +13,12 @@ float element(Vector v, int64_t i) {
   return out[0];
 }
 
+// 0 where the result would be no normal number.
+float exp_of(float x) {
+  const float e = std::exp(x);
+  return e < 0x1p-126f ? 0.0f : e;
+}
+
 void rms_norm(const float* x, int64_t ldx, int64_t rows, int64_t n, Vector w, float eps, float* y) noexcept {
   for (int64_t r = 0; r < rows; ++r, x += ldx, y += n) {
     float sum = 0;
@@ -73,15 +79,13 @@ void softmax(float* s, int64_t lds, int64_t rows, int64_t count, const int64_t* 
              float* factor) noexcept {
   for (int64_t r = 0; r < rows; ++r, s += lds) {
     float most = maximum[r], sum = 0;
+    const auto visible = [&](int64_t j) { return j >= begin[r] && j < end[r]; };
+    for (int64_t j = 0; j < count; ++j) most = visible(j) && s[j] > most ? s[j] : most;
     for (int64_t j = 0; j < count; ++j) {
-      if (j < begin[r] || j >= end[r]) s[j] = kHidden;
-      most = s[j] > most ? s[j] : most;
-    }
-    for (int64_t j = 0; j < count; ++j) {
-      s[j] = std::exp(s[j] - most);
+      s[j] = visible(j) ? exp_of(s[j] - most) : 0.0f;
       sum += s[j];
     }
-    factor[r] = std::exp(maximum[r] - most);
+    factor[r] = exp_of(maximum[r] - most);
     total[r] = total[r] * factor[r] + sum;
     maximum[r] = most;
   }

@@ -89,8 +89,8 @@ void meet(const Strip& w, const Tile& x, int64_t s, const int32_t* sums, const f
     for (int b = 0; b < B; ++b) total[b] = _mm512_loadu_ps(from + r * ld_from + b * kRowBlock);
 #pragma GCC unroll 2
     for (int n = 0; n < N; ++n) {
-      const __m512 x_scale = _mm512_set1_ps(x.scale[r * x.segments + s + n]);
-      const __m512i minus_sum = _mm512_set1_epi32(x.minus_sum[r * x.segments + s + n]);
+      const __m512 x_scale = _mm512_set1_ps(x.scale[(s + n) * x.rows + r]);
+      const __m512i minus_sum = _mm512_set1_epi32(x.minus_sum[(s + n) * x.rows + r]);
 #pragma GCC unroll 2
       for (int b = 0; b < B; ++b) {
         const __m512i sum = _mm512_load_si512(sums + n * kSums + r * kColumns + b * kRowBlock);

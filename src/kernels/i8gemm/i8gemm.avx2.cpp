@@ -200,12 +200,12 @@ struct Segment {
 // Rows of x from `from` on and their totals.
 template <int R>
 void add_rows(const Segment& w, const Tile& x, int from, const int8_t* q, int64_t s, __m256 (*total)[2]) {
-  const int32_t* minus_sum = x.minus_sum + from * x.segments + s;
-  const float* scale = x.scale + from * x.segments + s;
+  const int32_t* minus_sum = x.minus_sum + s * x.rows + from;
+  const float* scale = x.scale + s * x.rows + from;
   __m256i sums[R][2];
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
-    const int32_t m = minus_sum[r * x.segments];
+    const int32_t m = minus_sum[r];
 #pragma GCC unroll 2
     for (int h = 0; h < 2; ++h)
       sums[r][h] = w.zeros ? _mm256_mullo_epi32(w.zero[h], _mm256_set1_epi32(m)) : _mm256_set1_epi32(w.centre * m);
@@ -213,7 +213,7 @@ void add_rows(const Segment& w, const Tile& x, int from, const int8_t* q, int64_
   w.sum(w.codes, q + 4 * from, 4 * x.rows, w.k, sums);
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
-    const __m256 xs = _mm256_broadcast_ss(scale + r * x.segments);
+    const __m256 xs = _mm256_broadcast_ss(scale + r);
 #pragma GCC unroll 2
     for (int h = 0; h < 2; ++h)
       total[from + r][h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums[r][h]), _mm256_mul_ps(w.scale[h], xs), total[from + r][h]);
@@ -352,7 +352,7 @@ void decode_rows(const Layout& l, const uint8_t* block, int half, const Rows& x,
       __m256i z = l.zeros ? load(zero + 8 * (half + h)) : _mm256_set1_epi32(l.centre);
       if constexpr (kBytes) z = _mm256_sub_epi32(z, _mm256_set1_epi32(l.centre));
 #pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) acc[r][h] = _mm256_mullo_epi32(z, _mm256_set1_epi32(x.minus_sum[(from + r) * x.segments + s]));
+      for (int r = 0; r < R; ++r) acc[r][h] = _mm256_mullo_epi32(z, _mm256_set1_epi32(x.minus_sum[s * x.width + from + r]));
     }
     if constexpr (kBytes) sum_bytes(words, q, x.width, here, acc);
     else sum_units<B>(words, q, x.width, here, flip, acc);
@@ -362,7 +362,7 @@ void decode_rows(const Layout& l, const uint8_t* block, int half, const Rows& x,
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 2
       for (int h = 0; h < H; ++h) {
-        const __m256 both = _mm256_mul_ps(_mm256_load_ps(scale + 8 * (half + h)), _mm256_set1_ps(x.scale[(from + r) * x.segments + s]));
+        const __m256 both = _mm256_mul_ps(_mm256_load_ps(scale + 8 * (half + h)), _mm256_set1_ps(x.scale[s * x.width + from + r]));
         total[r][h] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(acc[r][h]), both, total[r][h]);
       }
   }

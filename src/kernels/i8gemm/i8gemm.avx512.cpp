@@ -157,7 +157,6 @@ void micro_blocks(const Strip& w, const Tile& x, const float* init, int64_t ld_i
   const int8_t* q = x.q;
   const float *scale = w.scale, *x_scale = x.scale;
   const int32_t *zero = w.zero, *minus_sum = x.minus_sum;
-  const int64_t next = x.segments;
   int32_t start[R] = {};
   __m512 total[R][B];
 #pragma GCC unroll 7
@@ -169,22 +168,22 @@ void micro_blocks(const Strip& w, const Tile& x, const float* init, int64_t ld_i
     __m512i acc[R][B];
     if constexpr (!kZeros)
 #pragma GCC unroll 7
-      for (int r = 0; r < R; ++r) start[r] = w.centre * minus_sum[r * next];
+      for (int r = 0; r < R; ++r) start[r] = w.centre * minus_sum[r];
     multiply(acc, codes, w.block_bytes, q, count, start);
 #pragma GCC unroll 7
     for (int r = 0; r < R; ++r) {
-      const __m512 xs = _mm512_set1_ps(x_scale[r * next]);
+      const __m512 xs = _mm512_set1_ps(x_scale[r]);
 #pragma GCC unroll 2
       for (int b = 0; b < B; ++b) {
-        if constexpr (kZeros) acc[r][b] = minus_zeros(acc[r][b], _mm512_loadu_si512(zero + b * kRowBlock), minus_sum[r * next], true);
+        if constexpr (kZeros) acc[r][b] = minus_zeros(acc[r][b], _mm512_loadu_si512(zero + b * kRowBlock), minus_sum[r], true);
         const __m512 both = _mm512_mul_ps(_mm512_loadu_ps(scale + b * kRowBlock), xs);
         total[r][b] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[r][b]), both, total[r][b]);
       }
     }
     codes += count * kRowBlock;
     q += count * R;
-    ++minus_sum;
-    ++x_scale;
+    minus_sum += R;
+    x_scale += R;
     scale += kBlocks * kRowBlock;
     zero += kZeros ? kBlocks * kRowBlock : 0;
   }
@@ -232,7 +231,7 @@ void micro_long(const Strip& w, const Tile& x, const float* init, int64_t ld_ini
     const int64_t ld_from = k == 0 ? ld_init : ldy;
     for (int r = 0; r < R; ++r)
       for (int b = 0; b < B; ++b) {
-        const int64_t at = (s * kBlocks + b) * kRowBlock, row = r * x.segments + s;
+        const int64_t at = (s * kBlocks + b) * kRowBlock, row = s * R + r;
         const __m512i zero = w.zero ? _mm512_loadu_si512(w.zero + at) : _mm512_set1_epi32(w.centre);
         const __m512i sum = minus_zeros(_mm512_load_si512(sums + (r * B + b) * kRowBlock), zero, x.minus_sum[row], false);
         const __m512 both = _mm512_mul_ps(_mm512_loadu_ps(w.scale + at), _mm512_set1_ps(x.scale[row]));
@@ -293,7 +292,7 @@ void decode_blocks(const Layout& l, const uint8_t* block, const Rows& x, float* 
 #pragma GCC unroll 8
         for (int c = 0; c < kC; ++c)
           acc[n][m][c] = c > 0 ? _mm512_setzero_si512()
-                               : minus_zeros(_mm512_setzero_si512(), zero_of(l, block + n * l.block_bytes, g), x.minus_sum[m * x.segments + s], is_short);
+                               : minus_zeros(_mm512_setzero_si512(), zero_of(l, block + n * l.block_bytes, g), x.minus_sum[s * M + m], is_short);
     for (int64_t u = 0; u < (left < units ? left : units); ++u, words += B * kRowBlock, q += 32 * M) {
       const char *far = ahead(words, kFar), *near = ahead(words, kNear);
 #pragma GCC unroll 2
@@ -330,7 +329,7 @@ void decode_blocks(const Layout& l, const uint8_t* block, const Rows& x, float* 
           if (c > 1) acc[n][m][c - 2] = _mm512_add_epi32(acc[n][m][c - 2], acc[n][m][c]);
           else acc[n][m][0] = _mm512_add_epi32(acc[n][m][0], kSixteenfold ? _mm512_srai_epi32(acc[n][m][1], 4) : acc[n][m][1]);
         }
-        const __m512 both = _mm512_mul_ps(scale, _mm512_set1_ps(x.scale[m * x.segments + s]));
+        const __m512 both = _mm512_mul_ps(scale, _mm512_set1_ps(x.scale[s * M + m]));
         total[n][m] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[n][m][0]), both, total[n][m]);
       }
     }

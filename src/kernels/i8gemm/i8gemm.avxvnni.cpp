@@ -69,7 +69,7 @@ void micro(const Strip& w, const Tile& x, const float* init, int64_t ld_init, fl
         const int64_t count = w.k - k < w.segment ? w.k - k : w.segment, at = (s * kBlocks + b) * kRowBlock;
         products(w.codes + b * w.block_bytes + k * kRowBlock, x.q + k * x.rows + 4 * r0, 4 * x.rows, rows, count, sums);
         for (int r = 0; r < rows; ++r) {
-          const int64_t from = (r0 + r) * x.segments + s;
+          const int64_t from = s * x.rows + r0 + r;
           for (int h = 0; h < 2; ++h) {
             const __m256i zero = w.zero ? load(w.zero + at + 8 * h) : _mm256_set1_epi32(w.centre);
             const __m256i sum = _mm256_add_epi32(load(sums[r] + 8 * h), _mm256_mullo_epi32(zero, _mm256_set1_epi32(x.minus_sum[from])));

@@ -94,8 +94,8 @@ struct Product {
 
   // The tile of x at row m, of which `valid` rows are wanted. It is multiplied whole.
   void multiply(const Part& p, int64_t m, int64_t valid, float* totals) const {
-    const Tile tile{x.q + m * x.stride + p.segment * x.segment * x.width, x.scale + m * x.segments + p.segment,
-                    x.minus_sum + m * x.segments + p.segment, x.segments, x.width, static_cast<int>(valid)};
+    const Tile tile{x.q + m * x.stride + p.segment * x.segment * x.width, x.scale + x.at(m, p.segment), x.minus_sum + x.at(m, p.segment), x.width,
+                    static_cast<int>(valid)};
     float* out = y + m * ldy + p.n;
     const bool whole = p.columns == kRowBlock * p.w.blocks && valid == x.width;
     const bool from_y = p.begins && p.segment > 0 && whole, to_y = p.ends && whole;
@@ -206,17 +206,22 @@ void evens_first(int8_t* codes, int64_t count) {
   }
 }
 
-// Codes of [begin, end) of rows [row, row + rows) of one tile, x [rows, ldx] with a scale each, a segment at a time; zeros up to the row's
-// stride after the last.
+// Codes of columns [begin, end) of rows [row, row + rows) of one tile, x [rows, ldx] from `begin` on with a scale each, a segment or what
+// [begin, end) holds of it at a time; zeros up to the row's stride after the last.
 void put(const Table& t, const float* x, int64_t ldx, int rows, int64_t begin, int64_t end, const float* scales, const Rows& out,
          int64_t row) {
   alignas(64) Codes codes;
-  for (int64_t k = begin; k < end; k += out.segment) {
-    const int64_t count = std::min(out.segment, end - k), filled = k + count == out.k ? out.stride - k : count;
+  for (int64_t k = begin, count = 0; k < end; k += count) {
+    const int64_t segment = k / out.segment, into = k % out.segment;
+    count = std::min(out.segment - into, end - k);
+    const bool piece = into > 0 || count < std::min(out.segment, out.k - k);
+    const int64_t filled = k + count == out.k ? out.stride - k : count;
     for (int r = 0; r < rows; ++r) {
-      const int64_t at = (row + r) * out.segments + k / out.segment;
-      out.scale[at] = scales[r];
-      out.minus_sum[at] = -code(t, x + r * ldx + k, count, scales[r], codes[r]);
+      const int64_t at = out.at(row + r, segment);
+      const int32_t minus_sum = -code(t, x + r * ldx + (k - begin), count, scales[r], codes[r]);
+      if (into == 0) out.scale[at] = scales[r];
+      if (piece) std::atomic_ref(out.minus_sum[at]).fetch_add(minus_sum, std::memory_order_relaxed);
+      else out.minus_sum[at] = minus_sum;
       std::memset(codes[r] + count, 0, filled - count);
       if (out.evens_first) evens_first(codes[r], filled);
     }
@@ -302,9 +307,10 @@ void quantize(const float* x, int64_t ldx, int64_t m, int64_t x_group, const Row
   by_rows(m, first, out, [&](int64_t i, int rows) {
     for (int64_t k = 0; k < out.k; k += group) {
       const int64_t end = std::min(out.k, k + group);
+      const float* from = x + i * ldx + k;
       float scales[kAtOnce];
-      for (int r = 0; r < rows; ++r) scales[r] = t.max_abs(x + (i + r) * ldx + k, end - k) / 127.5f;
-      put(t, x + i * ldx, ldx, rows, k, end, scales, out, first + i);
+      for (int r = 0; r < rows; ++r) scales[r] = t.max_abs(from + r * ldx, end - k) / 127.5f;
+      put(t, from, ldx, rows, k, end, scales, out, first + i);
     }
   });
 }
@@ -330,9 +336,14 @@ float quantize_row(const float* x, int64_t k, int8_t* q) noexcept {
   return scale;
 }
 
-void quantize_static(const float* x, int64_t ldx, int64_t m, const float* scale, const Rows& out, int64_t first) noexcept {
+void quantize_static_columns(const float* x, int64_t ldx, int64_t m, const float* scale, const Rows& out, int64_t first, int64_t begin,
+                             int64_t end) noexcept {
   const Table& t = *in_use().table;
-  by_rows(m, first, out, [&](int64_t i, int rows) { put(t, x + i * ldx, ldx, rows, 0, out.k, scale + i, out, first + i); });
+  by_rows(m, first, out, [&](int64_t i, int rows) { put(t, x + i * ldx, ldx, rows, begin, end, scale + i, out, first + i); });
+}
+
+void quantize_static(const float* x, int64_t ldx, int64_t m, const float* scale, const Rows& out, int64_t first) noexcept {
+  quantize_static_columns(x, ldx, m, scale, out, first, 0, out.k);
 }
 
 void matmul(const Rows& x, int64_t m, const void* packed, const Spec& w, const float* bias, float* y, int64_t ldy, int64_t n_begin,

@@ -41,8 +41,9 @@ struct Rows {
   int64_t padded = 0;            // M up to a multiple of width
   int64_t stride = 0;            // bytes of codes a row
   int8_t* q = nullptr;           // [padded * stride]
-  float* scale = nullptr;        // [padded][segments]
-  int32_t* minus_sum = nullptr;  // [padded][segments]: minus the sum of the segment's codes
+  float* scale = nullptr;        // [padded / width][segments][width]
+  int32_t* minus_sum = nullptr;  // [padded / width][segments][width]: minus the sum of the segment's codes
+  int64_t at(int64_t row, int64_t s) const { return row / width * width * segments + s * width + row % width; }  // of either
 };
 // All but the pointers, whose memory is the caller's; as the active set wants it, which must not change before matmul(). bits: of W.
 Rows rows_of(int64_t m, int64_t k, int64_t segment, int bits);
@@ -60,6 +61,10 @@ void quantize(const float* x, int64_t ldx, int64_t m, int64_t x_group, const Row
 float quantize_row(const float* x, int64_t k, int8_t* q) noexcept;
 // As quantize(), with the scale of each of the m rows given.
 void quantize_static(const float* x, int64_t ldx, int64_t m, const float* scale, const Rows& out, int64_t first) noexcept;
+// Columns [begin, end) of that alone, x from column `begin` on: begin a multiple of 64, end too or K. A segment may come in pieces, from several
+// threads: their minus_sum is added up, so it has to be 0 before.
+void quantize_static_columns(const float* x, int64_t ldx, int64_t m, const float* scale, const Rows& out, int64_t first, int64_t begin,
+                             int64_t end) noexcept;
 
 // Codes of up to kAtOnce rows, 64-byte aligned, on their way into Rows: `count` of k on, a multiple of 64, of rows [row, row + rows), which lie
 // in one stretch of Rows::width.
@@ -86,12 +91,11 @@ struct Strip {
   int32_t centre;
 };
 // The rows of x that meet it, from the strip's first k and segment on: with T = Rows::together, row r's codes of T*i.. are at
-// q[T * (i * rows + r)].
+// q[T * (i * rows + r)], its scale of segment s at scale[s * rows + r].
 struct Tile {
   const int8_t* q;
   const float* scale;
   const int32_t* minus_sum;
-  int64_t segments;  // between rows of the two above
   int rows;          // a whole tile: Rows::width
   int wanted;        // the first so many; of the others anything or nothing may be written
 };

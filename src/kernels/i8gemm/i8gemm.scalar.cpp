@@ -51,12 +51,12 @@ void micro(const Strip& w, const Tile& x, const float* init, int64_t ld_init, fl
         const int64_t end = (s + 1) * w.segment < w.k ? (s + 1) * w.segment : w.k;
         const int64_t group = (s * kBlocks + b) * kRowBlock;
         int32_t sum[kRowBlock];
-        for (int row = 0; row < kRowBlock; ++row) sum[row] = (w.zero ? w.zero[group + row] : w.centre) * x.minus_sum[r * x.segments + s];
+        for (int row = 0; row < kRowBlock; ++row) sum[row] = (w.zero ? w.zero[group + row] : w.centre) * x.minus_sum[s * x.rows + r];
         for (int64_t k = s * w.segment; k < end; ++k)
           for (int row = 0; row < kRowBlock; ++row)
             sum[row] += x.q[4 * (k / 4 * x.rows + r) + k % 4] * w.codes[b * w.block_bytes + (k / 4 * kRowBlock + row) * 4 + k % 4];
         for (int row = 0; row < kRowBlock; ++row)
-          total[row] += static_cast<float>(sum[row]) * (w.scale[group + row] * x.scale[r * x.segments + s]);
+          total[row] += static_cast<float>(sum[row]) * (w.scale[group + row] * x.scale[s * x.rows + r]);
       }
       for (int row = 0; row < kRowBlock; ++row) y[r * ldy + b * kRowBlock + row] = total[row];
     }

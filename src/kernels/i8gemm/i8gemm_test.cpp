@@ -70,7 +70,7 @@ struct Quantized {
     std::fill(minus_sum.begin(), minus_sum.end(), 0);
     for (int64_t r = 0; r < m; ++r) {
       for (int64_t k = 0; k < rows.stride; ++k) q[place(r, k)] = k < rows.k ? codes[r * rows.k + k] : 0;
-      for (int64_t k = 0; k < rows.k; ++k) minus_sum[r * rows.segments + k / rows.segment] -= codes[r * rows.k + k];
+      for (int64_t k = 0; k < rows.k; ++k) minus_sum[rows.at(r, k / rows.segment)] -= codes[r * rows.k + k];
     }
   }
 };
@@ -178,7 +178,7 @@ TEST(I8gemm, ScalesAndBiasFollowTheDefinition) {
             for (int64_t n = 0; n < s.n; ++n) {
               double want = bias[n], size = std::fabs(want);
               for (int64_t k = 0; k < s.k; ++k) {
-                const double term = double{x.scale[i * x.rows.segments + k / x.rows.segment]} * x.code(i, k) * c.integer(n, k) * c.scales[c.group(n, k)];
+                const double term = double{x.scale[x.rows.at(i, k / x.rows.segment)]} * x.code(i, k) * c.integer(n, k) * c.scales[c.group(n, k)];
                 want += term;
                 size += std::fabs(term);
               }
@@ -309,16 +309,45 @@ TEST(QuantizeRows, EveryIsaGivesTheDefinition) {
               float most = 0;
               for (int64_t t = from; t < end; ++t) most = std::max(most, std::fabs(x[i * ldx + t]));
               for (int64_t t = from; t < end; ++t) {
-                const float scale = out.scale[i * out.rows.segments + t / segment];
+                const float scale = out.scale[out.rows.at(i, t / segment)];
                 ASSERT_EQ(scale, most / 127.5f);
                 ASSERT_EQ(out.code(i, t), std::clamp(std::nearbyint(x[i * ldx + t] / scale), -128.0f, 127.0f)) << i << " " << t;
                 sums[t / segment] += out.code(i, t);
               }
             }
-            for (int64_t s = 0; s < out.rows.segments; ++s) ASSERT_EQ(out.minus_sum[i * out.rows.segments + s], -sums[s]);
+            for (int64_t s = 0; s < out.rows.segments; ++s) ASSERT_EQ(out.minus_sum[out.rows.at(i, s)], -sums[s]);
             for (int64_t t = k; t < out.rows.stride; ++t) ASSERT_EQ(out.code(i, t), 0) << "padding";
           }
         }
+  });
+}
+
+TEST(QuantizeRows, ColumnsByPartsEqualWholeRows) {
+  for_each_kernels([] {
+    for (int64_t k : {200, 384, 2100})
+      for (int64_t m : {1, 5, 29}) {
+        const auto x = normal(m * k, static_cast<unsigned>(k));
+        const std::vector<float> scales(m, 0.02f);
+        for (int64_t group : {64, 128, -1}) {
+          const int64_t segment = segment_of({16, k, 4, group, false, ScaleType::f16}, -1);
+          Quantized whole(m, k, segment, 4), parts(m, k, segment, 4);
+          std::fill(parts.minus_sum.begin(), parts.minus_sum.end(), 0);
+          quantize_static(x.data(), k, m, scales.data(), whole.rows, 0);
+          for (const auto& [row, rows] : {std::pair{m / 2, m - m / 2}, std::pair{int64_t{0}, m / 2}})
+            for (int64_t begin = (k - 1) / 64 * 64; begin >= 0; begin -= 64) {
+              const int64_t end = std::min(k, begin + 64);
+              quantize_static_columns(x.data() + row * k + begin, k, rows, scales.data() + row, parts.rows, row, begin, end);
+            }
+          for (int64_t i = 0; i < m; ++i) {
+            for (int64_t t = 0; t < whole.rows.stride; ++t) ASSERT_EQ(parts.code(i, t), whole.code(i, t)) << i << " " << t;
+            for (int64_t s = 0; s < whole.rows.segments; ++s) {
+              const int64_t at = whole.rows.at(i, s);
+              ASSERT_EQ(parts.scale[at], whole.scale[at]);
+              ASSERT_EQ(parts.minus_sum[at], whole.minus_sum[at]) << i << ", segment " << s;
+            }
+          }
+        }
+      }
   });
 }
 

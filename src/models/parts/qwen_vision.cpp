@@ -239,7 +239,7 @@ at::Tensor QwenVision::mix(int64_t i, const at::Tensor& x, const Pass& pass) con
 
 at::Tensor QwenVision::feed(const Layer& l, const at::Tensor& x, const Pass& pass) const {
   if (c_.rms) return l.mlp(x, pass);
-  return l.fc2(activated(c_.act, l.fc1, x, pass), pass);
+  return feed_forward(c_.act, l.fc1, l.fc2, x, pass);
 }
 
 at::Tensor QwenVision::block(int64_t i, const at::Tensor& h_in, Pass& pass) const {
@@ -256,7 +256,7 @@ at::Tensor QwenVision::block(int64_t i, const at::Tensor& h_in, Pass& pass) cons
 at::Tensor QwenVision::merge(const Merger& m, const at::Tensor& h, const Pass& pass) const {
   const int64_t M = m.fc1.site().in;
   at::Tensor x = m.norm_after_shuffle ? normed(m.norm, h.reshape({-1, M})) : normed(m.norm, h).reshape({-1, M});
-  x = m.fc2(activated(Activation::gelu, m.fc1, x, pass), pass);
+  x = feed_forward(Activation::gelu, m.fc1, m.fc2, x, pass);
   if (pass.side->order.defined()) x = at::index_select(x, 0, pass.side->order);
   return x;
 }
