@@ -160,7 +160,7 @@ TEST(Moe, ATapHearsTheRouterAndOfEveryExpertItsRowsWithKindsAndAffinity) {
   pass.positions = at::arange(4, at::kLong);
   pass.side = std::make_shared<Side>();
   b.moe(x, pass);
-  EXPECT_LT(difference(tap.logits, at::linear(x, b.W("gate"))), 1e-6);
+  EXPECT_LT(difference(tap.logits, at::linear(x, b.W("gate"))), 1e-5);  // the order of sums differs
   EXPECT_LT(difference(tap.probs, at::softmax(tap.logits, -1)), 1e-6);
   const Routing r = route(tap.probs, kK, true);
   EXPECT_EQ(tap.bounds, r.bounds);
