@@ -1,8 +1,6 @@
 // What decoding asks for before use, once for AVX2 and AVX-512: weights into the second-level cache, since into the first they come half as fast
-// (Zen 4, docs/performance.md).
+// (Zen 4, docs/performance/kernels.md).
 #pragma once
-
-#include <immintrin.h>
 
 #include "kernels/hgemm/hgemm.h"
 
@@ -10,8 +8,8 @@ namespace statera::kernels::hgemm {
 namespace {
 
 // R rows side by side, of k elements each: asks for what lies `Bytes` further on in the order in which they are read, behind their end in the next R
-// rows.
-template <Type T, int R, int Bytes = 8192, _mm_hint Hint = _MM_HINT_T1>
+// rows. Cache: the level it is asked into, 1 or 2.
+template <Type T, int R, int Bytes = 8192, int Cache = 2>
 struct Ahead {
   static constexpr int64_t kSize = size_of(T), kElements = Bytes / R / kSize;
   const char* data;
@@ -28,7 +26,7 @@ struct Ahead {
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-      for (int64_t b = 0; b < bytes; b += 64) _mm_prefetch(from + r * ldw * kSize + b, Hint);
+      for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(from + r * ldw * kSize + b, 0, 4 - Cache);
   }
 };
 

@@ -45,7 +45,7 @@ inline __attribute__((always_inline)) __m128 sums_of(__m512 a, __m512 b, __m512 
 template <Type T, int R>
 struct Asks {
   Ahead<T, R> far;
-  Ahead<T, R, 4096, _MM_HINT_T0> near;
+  Ahead<T, R, 4096, 1> near;
   Asks(const Rows& w, int64_t columns) : far(w, columns), near(w, columns) {}
 };
 
