@@ -41,7 +41,7 @@ struct V {
   static R min(R a, R b) { return _mm256_min_ps(a, b); }
   static R round(R x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
   static R unless_below(R x, R least, R y) { return _mm256_and_ps(_mm256_cmp_ps(x, least, _CMP_NLT_UQ), y); }  // y, or 0; NaN is not below
-  // In two steps, each a normal number, so that the product may overflow to infinity or sink to 0 (n from -159 to 128).
+  // In two steps, each a normal number, so that the product may overflow to infinity (n from -126 to 128).
   static R times_power_of_two(R x, R n) {
     const __m256i whole = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(whole, 1), bias = _mm256_set1_epi32(127);
     const __m256i low = _mm256_slli_epi32(_mm256_add_epi32(half, bias), 23);

@@ -9,7 +9,7 @@ namespace {
 using R = V::R;
 
 // x = n ln 2 + r with |r| <= ln 2 / 2, exp(r) by a polynomial (its own error 3e-9), times 2^n. The bounds let infinities through as
-// infinity and 0, a NaN stays one. Below 2^-126 it is 0: numbers that are not normal cost processors of Intel a hundred cycles each.
+// infinity and 0, a NaN stays one. Below 2^-126 it is 0: numbers that are not normal cost processors of Intel hundreds of cycles.
 STATERA_INLINE R exp_of(R of) {
   const R least = V::set(-87.336f), x = V::min(V::set(89.0f), V::max(least, of));
   const R n = V::round(V::mul(x, V::set(1.44269504f)));
